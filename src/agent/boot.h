@@ -1,0 +1,18 @@
+/* boot.h - what process 1 does before and after the one command */
+#ifndef RING3_AGENT_BOOT_H
+#define RING3_AGENT_BOOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Mounts the kernel's file systems, sets the host name and the environment, brings up `lo`. What
+ * fails is told on the console and left. */
+void boot_system(void);
+
+/* Copies the value of `name=` from the kernel command line; false when it is not there. */
+bool boot_param(const char *name, char *value, size_t size);
+
+/* Ends all processes, syncs, unmounts, and reboots with a command of reboot(2). Does not return. */
+_Noreturn void boot_down(int reboot_command);
+
+#endif

@@ -1,0 +1,162 @@
+/* command.c - the user's streams on one side, the command in the guest on the other */
+#include <errno.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "cli/report.h"
+#include "cli/session.h"
+#include "host/term.h"
+
+#define POWER_OFF_GRACE_S 10
+
+/* ---- from the guest ---- */
+
+static size_t port_receive(void *arg, const u8 *data, size_t len)
+{
+    struct session *s = arg;
+
+    return agent_receive(s->agent, data, len);
+}
+
+static void port_room(void *arg)
+{
+    struct session *s = arg;
+
+    agent_transport_room(s->agent);
+}
+
+static size_t agent_send(void *ctx, const u8 *data, size_t len)
+{
+    struct session *s = ctx;
+
+    return serial_send(s->port, data, len);
+}
+
+static size_t agent_output(void *ctx, enum agent_stream stream, const u8 *data, size_t len)
+{
+    struct session *s = ctx;
+
+    return chardev_write(stream == AGENT_STDOUT ? s->io : s->err, data, len);
+}
+
+static void agent_ready(void *ctx)
+{
+    struct session *s = ctx;
+
+    s->ready_ms = report_elapsed_ms();
+    report_progress("guest up in %llu.%llu s", (unsigned long long)s->ready_ms / 1000,
+                    (unsigned long long)s->ready_ms % 1000 / 100);
+}
+
+static void agent_wants_input(void *ctx)
+{
+    struct session *s = ctx;
+
+    chardev_accept(s->io);
+}
+
+static void agent_done(void *ctx)
+{
+    struct session *s = ctx;
+    struct agent_result r;
+
+    agent_result(s->agent, &r);
+    if (r.phase == AGENT_ENDED)
+        signals_grace(s, POWER_OFF_GRACE_S);
+    else
+        machine_stop(s->m, STOP_COMMAND_DONE);
+}
+
+/* ---- from and to the user ---- */
+
+static size_t stdin_room(void *arg)
+{
+    struct session *s = arg;
+
+    /* Before the command runs keys are read all the same, or Ctrl-a x would not work: one at a
+     * time. */
+    return s->raw ? MAX(agent_input_room(s->agent), 1u) : agent_input_room(s->agent);
+}
+
+static void stdin_bytes(void *arg, const u8 *data, size_t len)
+{
+    struct session *s = arg;
+    u8 typed[AGENT_INPUT_MAX];
+    size_t n;
+
+    ASSERT(len <= sizeof(typed));
+    if (!s->raw) {
+        agent_input(s->agent, data, len);
+        return;
+    }
+    n = session_keys(s, data, len, typed);
+    agent_input(s->agent, typed, MIN(n, agent_input_room(s->agent)));
+}
+
+static void stdout_writable(void *arg)
+{
+    struct session *s = arg;
+
+    if (agent_output_room(s->agent))
+        serial_resume(s->port);
+}
+
+static void stdio_event(void *arg, enum chardev_event ev)
+{
+    struct session *s = arg;
+
+    if (ev == CHARDEV_EOF)
+        agent_input_eof(s->agent);
+    else
+        agent_signal(s->agent,
+                     SIGPIPE); /* nobody reads stdout: as for a process on a broken pipe */
+}
+
+static int make_agent(struct session *s, struct err *e)
+{
+    struct agent_ops ops = {
+        .send = agent_send,
+        .output = agent_output,
+        .input_room = agent_wants_input,
+        .ready = agent_ready,
+        .done = agent_done,
+        .ctx = s,
+    };
+    struct agent_command cmd = {
+        .argv = s->o->command,
+        .env = s->o->env.item,
+        .cwd = s->o->workdir,
+        .tty = s->raw,
+    };
+    unsigned cols, rows;
+
+    if (s->raw && term_size(STDIN_FILENO, &cols, &rows) == 0) {
+        cmd.rows = (u16)rows;
+        cmd.cols = (u16)cols;
+    }
+    return agent_create(&s->agent, &cmd, &ops, e);
+}
+
+int command_open(struct session *s, struct err *e)
+{
+    struct serial_user port = {.receive = port_receive, .room = port_room, .arg = s};
+    struct chardev_user in_out = {
+        .can_receive = stdin_room,
+        .receive = stdin_bytes,
+        .writable = stdout_writable,
+        .event = stdio_event,
+        .arg = s,
+    };
+    struct chardev_user err = {.writable = stdout_writable, .arg = s};
+    int rc = make_agent(s, e);
+
+    if (!rc)
+        rc = chardev_open_fds(&s->err, s->loop, -1, STDERR_FILENO, e);
+    if (rc)
+        return rc;
+    s->port = machine_serial(s->m, 1);
+    serial_connect(s->port, &port);
+    chardev_connect(s->io, &in_out);
+    chardev_connect(s->err, &err);
+    return 0;
+}

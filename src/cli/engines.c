@@ -1,0 +1,101 @@
+/* engines.c - the engines this program knows, and choosing one */
+#include "cli/engines.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const struct engine_row engine_rows[] = {
+    {"kvm", "hardware virtualization by the host's KVM", NULL, true},
+    {"bt", "binary translation, needs nothing of the host", NULL, true},
+    {"interp", "interpreter, exact and slow, works everywhere", &engine_interp, true},
+    {"script", "no processor: replays port and memory accesses", &engine_script, false},
+    {NULL, NULL, NULL, false},
+};
+
+void kvm_node(char *text, size_t size)
+{
+    struct stat st;
+    int fd;
+
+    if (stat("/dev/kvm", &st)) {
+        snprintf(text, size, "/dev/kvm: %s", strerror(errno));
+        return;
+    }
+    fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        snprintf(text, size, "/dev/kvm exists but cannot be opened: %s%s", strerror(errno),
+                 errno == EACCES ? " (are you in group kvm?)" : "");
+        return;
+    }
+    close(fd);
+    snprintf(text, size, "/dev/kvm exists and opens");
+}
+
+int engine_probe(const struct engine_row *row, struct err *e)
+{
+    char node[160];
+
+    if (row->engine)
+        return row->engine->probe ? row->engine->probe(e) : 0;
+    if (strcmp(row->name, "kvm"))
+        return err_set(e, ENOSYS, "engine %s: not built in this version; use -e interp", row->name);
+    kvm_node(node, sizeof(node));
+    return err_set(e, ENOSYS, "engine kvm: not built in this version; use -e interp (%s)", node);
+}
+
+static const struct engine_row *by_name(const char *name)
+{
+    for (const struct engine_row *row = engine_rows; row->name; row++)
+        if (!strcmp(row->name, name))
+            return row;
+    return NULL;
+}
+
+static void add_text(char *text, size_t size, const char *fmt, const char *a, const char *b)
+{
+    size_t at = strlen(text);
+
+    snprintf(text + at, size - at, fmt, a, b);
+}
+
+static int choose_auto(const struct engine_row **out, char *why, size_t size, struct err *e)
+{
+    char passed[512] = "";
+
+    for (const struct engine_row *row = engine_rows; row->name; row++) {
+        struct err reason = {0};
+
+        if (!row->automatic)
+            continue;
+        if (engine_probe(row, &reason) == 0) {
+            snprintf(why, size, "engine %s (%s)%s%s", row->name, row->summary, *passed ? "; " : "",
+                     passed);
+            *out = row;
+            return 0;
+        }
+        add_text(passed, sizeof(passed), *passed ? ", %s: %s" : "%s: %s", row->name,
+                 row->engine ? reason.msg : "not built in this version");
+    }
+    return err_set(e, ENOSYS, "no engine works here: %s; see ring3 doctor", passed);
+}
+
+int engine_choose(const char *name, const struct engine_row **out, char *why, size_t size,
+                  struct err *e)
+{
+    const struct engine_row *row;
+
+    *why = '\0';
+    if (!name || !strcmp(name, "auto"))
+        return choose_auto(out, why, size, e);
+    row = by_name(name);
+    if (!row)
+        return err_set(e, EINVAL,
+                       "option --engine: unknown engine '%s' (auto, kvm, bt, interp or script)",
+                       name);
+    *out = row;
+    return engine_probe(row, e);
+}

@@ -1,0 +1,230 @@
+/* run.c - `ring3 run`: boots a virtual machine, and runs a command in it */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/engines.h"
+#include "cli/guest.h"
+#include "cli/options.h"
+#include "cli/outcome.h"
+#include "cli/report.h"
+#include "cli/session.h"
+#include "cli/verbs.h"
+#include "x86/cpuid.h"
+
+#define MEMORY_DEFAULT (512 * MiB)
+
+struct run {
+    struct options o;
+    const struct engine_row *engine;
+    char why[400]; /* engine chosen by `auto`, and why */
+    struct guest_image image;
+    struct machine_config cfg;
+    FILE *debug_file[DEBUG_PORTS_MAX];
+};
+
+/* "help" as a value lists the choices; true when that was asked for. */
+static bool listed_choices(const struct options *o)
+{
+    bool engines = o->engine && !strcmp(o->engine, "help");
+    bool cpus = o->cpu && !strcmp(o->cpu, "help");
+
+    if (engines)
+        printf("%-10s%s\n", "auto", "the first of the following that works here (default)");
+    for (const struct engine_row *row = engine_rows; engines && row->name; row++)
+        printf("%-10s%s%s\n", row->name, row->summary,
+               row->engine ? "" : " (not built in this version)");
+    for (const struct x86_model_name *m = x86_model_names; cpus && m->name; m++)
+        printf("%-10s%s\n", m->name, m->summary);
+    return engines || cpus;
+}
+
+/* What cannot go together, before anything is opened. */
+static int check_options(struct options *o, struct err *e)
+{
+    bool script_engine = o->engine && !strcmp(o->engine, "script");
+
+    if (o->rest_count)
+        return err_set(e, EINVAL, "unexpected argument '%s' (a command goes after --)", o->rest[0]);
+    if (o->command && !o->command[0])
+        return err_set(e, EINVAL, "no command after --");
+    if (o->bios && (o->kernel || o->initrd || o->append || o->command))
+        return err_set(e, EINVAL,
+                       "option --bios starts a ROM image: it goes without kernel, initrd, append "
+                       "and command");
+    if (o->script && (o->kernel || o->initrd || o->append || o->command || o->bios))
+        return err_set(e, EINVAL, "option --script goes without anything to boot or run");
+    if (script_engine != (o->script != NULL))
+        return err_set(e, EINVAL,
+                       script_engine ? "engine script needs a program: --script FILE"
+                                     : "option --script needs --engine script");
+    if ((o->env.count || o->workdir || o->console) && !o->command)
+        return err_set(e, EINVAL, "options --env, --workdir and --console need a command after --");
+    for (unsigned i = 0; i < o->env.count; i++)
+        if (!strchr(o->env.item[i], '='))
+            return err_set(e, EINVAL, "option --env: '%s' is not NAME=VALUE", o->env.item[i]);
+    if (!o->memory)
+        o->memory = MEMORY_DEFAULT;
+    if (o->memory < RAM_MIN || o->memory > RAM_MAX || o->memory % 4096)
+        return err_set(e, EINVAL, "option --memory: from 1M to %lluG", RAM_MAX >> 30);
+    if (!o->cpus)
+        o->cpus = 1;
+    if (o->cpus > 1)
+        return err_set(e, EINVAL, "option --cpus: the engines of this version run one processor");
+    if (o->debug_exit > 0xffff)
+        return err_set(e, EINVAL, "option --debug-exit: ports go up to 0xffff");
+    return 0;
+}
+
+static void debug_byte(void *ctx, u8 byte)
+{
+    fputc(byte, ctx);
+}
+
+static int open_debug_port(struct run *r, unsigned i, const char *text, struct err *e)
+{
+    const char *equals = strchr(text, '=');
+    char number[16];
+    u64 port;
+
+    if (!equals || equals - text >= (int)sizeof(number))
+        return err_set(e, EINVAL, "option --debugcon: '%s' is not PORT=FILE", text);
+    snprintf(number, sizeof(number), "%.*s", (int)(equals - text), text);
+    if (!parse_number(number, &port) || port == 0 || port > 0xffff)
+        return err_set(e, EINVAL, "option --debugcon: bad port '%s' (1..0xffff)", number);
+    if (!strcmp(equals + 1, "-"))
+        r->debug_file[i] = stderr;
+    else
+        r->debug_file[i] = fopen(equals + 1, "we");
+    if (!r->debug_file[i])
+        return err_set(e, errno, "option --debugcon: cannot open %s: %s", equals + 1,
+                       strerror(errno));
+    r->cfg.debug[i] = (struct pc_debug_port){
+        .port = (u16)port,
+        .write = debug_byte,
+        .ctx = r->debug_file[i],
+    };
+    return 0;
+}
+
+static int configure(struct run *r, struct err *e)
+{
+    const struct options *o = &r->o;
+    int rc = guest_load(&r->image, o, e);
+
+    if (rc)
+        return rc;
+    if (o->debugcon.count > DEBUG_PORTS_MAX)
+        return err_set(e, EINVAL, "option --debugcon: at most %d ports", DEBUG_PORTS_MAX);
+    for (unsigned i = 0; i < o->debugcon.count; i++) {
+        rc = open_debug_port(r, i, o->debugcon.item[i], e);
+        if (rc)
+            return rc;
+    }
+    r->cfg.engine = r->engine->engine;
+    r->cfg.cpu_model = o->cpu;
+    r->cfg.cpus = (unsigned)o->cpus;
+    r->cfg.ram_bytes = o->memory;
+    r->cfg.kernel = r->image.kernel;
+    r->cfg.bios = r->image.bios;
+    r->cfg.module = r->image.module;
+    r->cfg.modules = r->image.modules;
+    r->cfg.cmdline = r->image.cmdline;
+    r->cfg.script = r->image.script;
+    r->cfg.serial[0] = r->cfg.serial[1] = true;
+    r->cfg.debug_exit_port = (int)o->debug_exit;
+    r->cfg.testdev = o->testdev;
+    return 0;
+}
+
+static void show_counter(void *arg, const char *name, u64 value)
+{
+    fprintf(stderr, "%-24s%llu\n", name, (unsigned long long)value);
+}
+
+static int run_machine(struct run *r, struct machine *m)
+{
+    struct session s = {
+        .o = &r->o,
+        .engine = r->engine->name,
+        .m = m,
+        .loop = machine_loop(m),
+    };
+    struct machine_outcome out;
+    struct err e = {0};
+    int status;
+
+    if (session_open(&s, &e)) {
+        session_close(&s, false);
+        report_error("%s", e.msg);
+        return EXIT_FAILED;
+    }
+    report_progress("%s, %llu MiB: booting", machine_cpu_model(m),
+                    (unsigned long long)r->o.memory >> 20);
+    machine_run(m, &out);
+    session_close(&s, out.kind != MACHINE_STOPPED || out.status == STOP_COMMAND_DONE);
+    status = outcome_report(&s, &out);
+    if (r->o.stats)
+        machine_stats(m, show_counter, NULL);
+    session_free(&s);
+    return status;
+}
+
+static int start(struct run *r)
+{
+    struct machine *m;
+    struct err e = {0};
+    int rc, status;
+
+    rc = configure(r, &e);
+    if (!rc)
+        rc = machine_create(&r->cfg, &m, &e);
+    if (rc) {
+        report_error("%s", e.msg);
+        return EXIT_FAILED;
+    }
+    if (*r->why)
+        report_note("%s", r->why);
+    status = run_machine(r, m);
+    machine_destroy(m);
+    return status;
+}
+
+int verb_run(int argc, char **argv)
+{
+    struct run *r = calloc(1, sizeof(*r));
+    struct err e = {0};
+    int status;
+
+    if (!r)
+        return EXIT_FAILED;
+    if (options_parse(&r->o, V_RUN, argc, argv, &e)) {
+        status = report_usage("run", &e);
+    } else if (r->o.help) {
+        help_verb("run", V_RUN);
+        status = EXIT_CLEAN;
+    } else if (listed_choices(&r->o)) {
+        status = EXIT_CLEAN;
+    } else if (check_options(&r->o, &e)) {
+        status = report_usage("run", &e);
+    } else {
+        int rc = engine_choose(r->o.engine, &r->engine, r->why, sizeof(r->why), &e);
+
+        report_setup(r->o.quiet);
+        if (rc == -EINVAL) {
+            status = report_usage("run", &e);
+        } else if (rc) {
+            report_error("%s", e.msg);
+            status = EXIT_FAILED;
+        } else {
+            status = start(r);
+        }
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(r->debug_file); i++)
+        if (r->debug_file[i] && r->debug_file[i] != stderr)
+            fclose(r->debug_file[i]);
+    guest_unload(&r->image);
+    free(r);
+    return status;
+}

@@ -1,0 +1,215 @@
+/* session.c - the user's terminal and the guest's console */
+#include "cli/session.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cli/report.h"
+#include "host/term.h"
+
+#define DRAIN_MS 200
+
+size_t session_keys(struct session *s, const u8 *in, size_t len, u8 *out)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        int key = escape_byte(&s->escape, in[i]);
+
+        switch (key) {
+        case ESCAPE_NONE: break;
+        case ESCAPE_QUIT: machine_stop(s->m, STOP_QUIT); break;
+        case ESCAPE_MONITOR: monitor_toggle(&s->monitor); break;
+        case ESCAPE_HELP: fprintf(stderr, "\n%s", ESCAPE_TEXT); break;
+        default:
+            if (s->monitor.active)
+                monitor_key(&s->monitor, s->m, (u8)key);
+            else
+                out[n++] = (u8)key;
+        }
+    }
+    return n;
+}
+
+/* ---- the console, interactive ---- */
+
+static size_t console_receive(void *arg, const u8 *data, size_t len)
+{
+    struct session *s = arg;
+    size_t n = chardev_write(s->io, data, len);
+
+    tail_add(s, data, n);
+    return n;
+}
+
+static void console_room(void *arg)
+{
+    struct session *s = arg;
+
+    chardev_accept(s->io);
+}
+
+/* A guest that does not read must not take Ctrl-a x away from the user. */
+static size_t keys_room(void *arg)
+{
+    struct session *s = arg;
+    size_t room = serial_room(s->console);
+
+    return s->raw ? MAX(room, 1u) : room;
+}
+
+static void keys_typed(void *arg, const u8 *data, size_t len)
+{
+    struct session *s = arg;
+    u8 typed[256];
+
+    while (len > 0) {
+        size_t part = MIN(len, sizeof(typed));
+        size_t n = part;
+
+        if (s->raw)
+            n = session_keys(s, data, part, typed);
+        else
+            memcpy(typed, data, part);
+        if (n && serial_send(s->console, typed, n) < n)
+            log_guest("console: the guest takes no input, keys are lost");
+        data += part;
+        len -= part;
+    }
+}
+
+static void output_writable(void *arg)
+{
+    struct session *s = arg;
+
+    serial_resume(s->console);
+}
+
+static void open_console(struct session *s)
+{
+    struct serial_user port = {.receive = console_receive, .room = console_room, .arg = s};
+    struct chardev_user user = {
+        .can_receive = keys_room,
+        .receive = keys_typed,
+        .writable = output_writable,
+        .arg = s,
+    };
+
+    serial_connect(s->console, &port);
+    chardev_connect(s->io, &user);
+}
+
+/* ---- the console while a command runs ---- */
+
+static size_t kept_receive(void *arg, const u8 *data, size_t len)
+{
+    struct session *s = arg;
+    size_t n = s->console_out ? chardev_write(s->console_out, data, len) : len;
+
+    tail_add(s, data, n);
+    return n;
+}
+
+static int keep_console(struct session *s, struct err *e)
+{
+    struct serial_user port = {.receive = kept_receive, .arg = s};
+    struct chardev_user out = {.writable = output_writable, .arg = s};
+    const char *path = s->o->console;
+    int rc = 0;
+
+    if (path && !strcmp(path, "-"))
+        rc = chardev_open_fds(&s->console_out, s->loop, -1, STDERR_FILENO, e);
+    else if (path)
+        rc = chardev_open_file(&s->console_out, s->loop, path, false, e);
+    if (rc)
+        return rc;
+    if (s->console_out)
+        chardev_connect(s->console_out, &out);
+    serial_connect(s->console, &port);
+    return 0;
+}
+
+/* ---- life ---- */
+
+/* A command gets a terminal when both ends are one; the console needs only the keyboard. */
+static int go_raw(struct session *s, struct err *e)
+{
+    bool wanted = term_is_tty(STDIN_FILENO) && (!s->o->command || term_is_tty(STDOUT_FILENO));
+    int rc = wanted ? term_raw(STDIN_FILENO, e) : 0;
+
+    if (rc)
+        return rc;
+    s->raw = wanted;
+    if (wanted)
+        report_note(ESCAPE_HINT);
+    return 0;
+}
+
+int session_open(struct session *s, struct err *e)
+{
+    int rc = signals_open(s, e);
+
+    if (!rc && s->o->script)
+        return 0; /* a script sees no terminal */
+    if (!rc)
+        rc = chardev_open_stdio(&s->io, s->loop, e);
+    s->console = machine_serial(s->m, 0);
+    if (!rc)
+        rc = go_raw(s, e);
+    if (rc)
+        return rc;
+    if (!s->o->command) {
+        open_console(s);
+        return 0;
+    }
+    rc = keep_console(s, e);
+    return rc ? rc : command_open(s, e);
+}
+
+/* Output on its way from the guest to the user. */
+static bool output_waits(struct session *s)
+{
+    struct chardev *all[] = {s->io, s->err, s->console_out};
+
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+        if (all[i] && chardev_room(all[i]) < CHARDEV_BUFFER)
+            return true;
+    return (s->port && serial_waiting(s->port)) || (s->console && serial_waiting(s->console));
+}
+
+static void drain(struct session *s)
+{
+    s->draining = true;
+    while (!s->abandoned && output_waits(s)) {
+        signals_tick();
+        if (loop_run(s->loop))
+            break;
+    }
+}
+
+void session_close(struct session *s, bool wait)
+{
+    struct chardev *all[] = {s->io, s->err, s->console_out};
+
+    if (s->console)
+        serial_drain(s->console);
+    if (s->port)
+        serial_drain(s->port);
+    if (wait)
+        drain(s);
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+        if (all[i])
+            chardev_close(all[i], DRAIN_MS);
+    if (s->console)
+        serial_connect(s->console, NULL);
+    if (s->port)
+        serial_connect(s->port, NULL);
+    term_restore();
+}
+
+void session_free(struct session *s)
+{
+    agent_destroy(s->agent);
+}

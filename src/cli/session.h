@@ -1,0 +1,79 @@
+/* session.h - one run: the machine, the user's terminal and the command between them
+ *
+ * Everything here happens on the loop thread.
+ */
+#pragma once
+
+#include "cli/escape.h"
+#include "cli/guest.h"
+#include "cli/monitor.h"
+#include "cli/options.h"
+#include "ctl/agent.h"
+#include "host/chardev.h"
+#include "host/loop.h"
+#include "machine/machine.h"
+#include "machine/serial.h"
+
+#define TAIL_BYTES 8192
+
+/* Why machine_stop was called: the status it carries. */
+enum stop_reason {
+    STOP_TIMEOUT = 1,
+    STOP_QUIT,
+    STOP_COMMAND_DONE,
+    STOP_SIGNAL = 0x100 /* + signo */
+};
+
+struct session {
+    const struct options *o;
+    const char *engine;
+    struct machine *m;
+    struct loop *loop;
+
+    struct chardev *io;  /* the user's stdin and stdout */
+    struct chardev *err; /* stderr, for the command's */
+    bool raw;            /* the terminal is in raw mode */
+    struct escape escape;
+    struct monitor monitor;
+
+    struct serial *console;
+    struct chardev *console_out; /* --console, else NULL */
+    u8 tail[TAIL_BYTES];         /* the last of what the console printed */
+    size_t tail_at, tail_len;
+
+    struct serial *port; /* COM2, when there is a command */
+    struct agent *agent;
+    u64 ready_ms; /* when the agent answered */
+
+    unsigned interrupts, terminations; /* signals so far */
+    bool draining;                     /* the machine ended; output still waits for its reader */
+    bool abandoned;                    /* ...and will not get it */
+};
+
+/* Puts the user's terminal and streams between the console and, with a command, the agent. 0 or
+ * -errno. */
+must_check int session_open(struct session *s, struct err *e);
+/* After the run: restores the terminal and sends what is still buffered; with `wait` as slowly as
+ * its reader wants it, until a signal or the time limit says otherwise. */
+void session_close(struct session *s, bool wait);
+void session_free(struct session *s);
+
+/* Keys through the escape filter; what remains is copied to `out` (len bytes) for the guest. */
+size_t session_keys(struct session *s, const u8 *in, size_t len, u8 *out);
+
+/* command.c: the command on COM2. */
+must_check int command_open(struct session *s, struct err *e);
+
+/* tail.c: the console while a command runs. */
+void tail_add(struct session *s, const u8 *data, size_t len);
+/* True when the text was printed lately. */
+bool tail_holds(const struct session *s, const char *text);
+/* Prints the last lines on stderr. */
+void tail_print(const struct session *s);
+
+/* signals.c: what SIGINT, SIGTERM, SIGHUP, SIGWINCH and the time limit do. */
+must_check int signals_open(struct session *s, struct err *e);
+/* Calls loop_stop soon, for session_close. */
+void signals_tick(void);
+/* The command ended: the guest gets this long to power off. */
+void signals_grace(struct session *s, unsigned seconds);

@@ -1,0 +1,96 @@
+/* machine.h - a virtual machine from power-on to its end: memory, board, processors, boot */
+#pragma once
+
+#include "base/err.h"
+#include "base/types.h"
+#include "engine/engine.h"
+#include "machine/boot/boot.h"
+#include "machine/pc.h"
+#include "snap/snap.h"
+
+struct loop;
+struct machine;
+struct serial;
+
+#define MACHINE_SERIALS 4
+
+struct machine_config {
+    const struct engine *engine;
+    const char *cpu_model; /* NULL: the best of ours that the host can execute */
+    unsigned cpus;         /* 1..VCPUS_MAX */
+    u64 ram_bytes;
+
+    /* What to start: a kernel with its modules and command line, a ROM image, or a script (engine
+     * script). A file whose `name` is NULL is not there. All must outlive machine_create only. */
+    struct boot_file kernel, bios;
+    const struct boot_file *module;
+    size_t modules;
+    const char *cmdline; /* NULL: empty */
+    const char *script;  /* program of engine script; must outlive the machine */
+
+    bool serial[MACHINE_SERIALS]; /* COM1..COM4 present */
+    struct pc_debug_port debug[DEBUG_PORTS_MAX];
+    int debug_exit_port; /* 0: none */
+    bool testdev;
+};
+
+enum machine_outcome_kind {
+    MACHINE_POWER_OFF,
+    MACHINE_RESET, /* the guest asked for a reset */
+    MACHINE_TRIPLE_FAULT,
+    MACHINE_PANIC,      /* the guest's kernel told the panic notifier */
+    MACHINE_DEBUG_EXIT, /* status holds the value */
+    MACHINE_SCRIPT_DONE,
+    MACHINE_STOPPED, /* machine_stop(); status holds its argument */
+    MACHINE_FAILED   /* the engine or host gave up; err says why */
+};
+
+struct machine_outcome {
+    enum machine_outcome_kind kind;
+    int status;
+    struct err err;
+};
+
+/* Builds everything and loads what is to start; no vCPU runs yet. Main thread. 0 or -errno, and
+ * then nothing is left behind. */
+must_check int machine_create(const struct machine_config *cfg, struct machine **out,
+                              struct err *e);
+/* Not while machine_run is going on. */
+void machine_destroy(struct machine *m);
+
+/* The loop that machine_run runs: callers add their descriptors, signals and tasks to it. */
+struct loop *machine_loop(struct machine *m);
+/* COM n's bytes on the loop thread; NULL when not present. Lives as long as the machine. */
+struct serial *machine_serial(struct machine *m, unsigned n);
+const char *machine_cpu_model(const struct machine *m);
+
+/* Starts the vCPUs, runs the event loop on the calling thread and returns when the machine ended,
+ * with all vCPU threads gone. Once per machine. */
+void machine_run(struct machine *m, struct machine_outcome *out);
+
+/* Ends the run as MACHINE_STOPPED; the first reason to end wins. Any thread, any locks. */
+void machine_stop(struct machine *m, int status);
+
+/* Presses the ACPI power button. False when the guest does not listen for it. Any thread. */
+bool machine_power_button(struct machine *m);
+
+/* While `on`, vCPUs stay out of guest code: for backends whose consumer is slow. Guest time goes
+ * on. Any thread, any locks; calls with true and false come in pairs. */
+void machine_throttle(struct machine *m, bool on);
+
+/* Stops guest time and all vCPUs at instruction boundaries, and lets them go on. Pairs; loop
+ * thread, or while machine_run is not going on. */
+void machine_pause(struct machine *m);
+void machine_resume(struct machine *m);
+
+/* The state records of processors and board, without RAM. Paused. Load checks the whole stream
+ * before it changes anything. */
+must_check int machine_save(struct machine *m, struct snap_buf *out, struct err *e);
+must_check int machine_load(struct machine *m, const void *data, size_t len, struct err *e);
+
+/* A processor's registers, for monitors and tests. Paused. */
+must_check int machine_cpu_state(struct machine *m, unsigned cpu, struct x86_state *s);
+
+/* The engine's counters; may be called after the run. */
+void machine_stats(struct machine *m, void (*emit)(void *arg, const char *name, u64 value),
+                   void *arg);

@@ -1,0 +1,352 @@
+/* decode.c - bytes to x86_insn: Zydis decodes, this file condenses, gates by CPUID and binds handlers */
+#include <string.h>
+#include <Zydis/Zydis.h>
+
+#include "x86/exec.h"
+#include "x86/optable.h"
+
+/* --- handlers by mnemonic ------------------------------------------------------------------------ */
+
+#define X86_OP(mnem, name, fl) X86_HANDLER(name);
+#define X86_OPS(mnem, name, fl) extern x86_exec_fn *const x86_sizes_##name[4];
+#define X86_OPF(mnem, name, fl) extern x86_exec_fn *const x86_forms_##name[X86_FORMS][4];
+#include "x86/opcodes_int.def"
+#include "x86/opcodes_seg.def"
+#include "x86/opcodes_sys.def"
+#undef X86_OP
+#undef X86_OPS
+#undef X86_OPF
+
+struct op_row {
+    x86_exec_fn *fn;                 /* one handler for all forms */
+    x86_exec_fn *const *sizes;       /* or one per size of operand 0 */
+    x86_exec_fn *const (*forms)[4];  /* or one per form and size */
+    u8 flags;
+};
+
+static const struct op_row op_rows[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
+#define X86_OP(mnem, name, fl) [ZYDIS_MNEMONIC_##mnem] = {.fn = x86_op_##name, .flags = fl},
+#define X86_OPS(mnem, name, fl) [ZYDIS_MNEMONIC_##mnem] = {.sizes = x86_sizes_##name, .flags = fl},
+#define X86_OPF(mnem, name, fl) [ZYDIS_MNEMONIC_##mnem] = {.forms = x86_forms_##name, .flags = fl},
+#include "x86/opcodes_int.def"
+#include "x86/opcodes_seg.def"
+#include "x86/opcodes_sys.def"
+#undef X86_OP
+#undef X86_OPS
+#undef X86_OPF
+};
+
+/* --- CPUID gate ----------------------------------------------------------------------------------- */
+
+enum { ISA_DENIED, ISA_ALWAYS, ISA_FEATURE0 };
+
+static const u8 isa_gate[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
+#define X86_ISA(set, feature) [ZYDIS_ISA_SET_##set] = ISA_FEATURE0 + X86_FEATURE_##feature,
+#define X86_ISA_ALWAYS(set) [ZYDIS_ISA_SET_##set] = ISA_ALWAYS,
+#include "x86/isa_sets.def"
+#undef X86_ISA
+#undef X86_ISA_ALWAYS
+};
+
+static bool isa_allowed(const struct x86_cpu *cpu, const ZydisDecodedInstruction *z)
+{
+    /* PREFETCHW is filed under 3DNow!; without its CPUID bit it is a hint that does nothing. */
+    if (z->mnemonic == ZYDIS_MNEMONIC_PREFETCHW || z->mnemonic == ZYDIS_MNEMONIC_PREFETCH)
+        return true;
+    u8 gate = isa_gate[z->meta.isa_set];
+    if (gate < ISA_FEATURE0)
+        return gate == ISA_ALWAYS;
+    if (!x86_has(cpu, (enum x86_feature)(gate - ISA_FEATURE0)))
+        return false;
+    /* VEX forms of AES, PCLMULQDQ and GFNI need AVX too. */
+    return z->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX || z->meta.isa_set == ZYDIS_ISA_SET_BMI1 ||
+           z->meta.isa_set == ZYDIS_ISA_SET_BMI2 || x86_has(cpu, X86_FEATURE_AVX);
+}
+
+/* --- condensing ----------------------------------------------------------------------------------- */
+
+static u8 reg_number(ZydisRegister r)
+{
+    ZyanI8 id = ZydisRegisterGetId(r);
+    return id < 0 ? 0 : (u8)id;
+}
+
+static u8 address_reg(ZydisRegister r)
+{
+    if (r == ZYDIS_REGISTER_NONE)
+        return X86_REG_NONE;
+    if (r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP)
+        return X86_REG_RIP;
+    ZydisRegisterClass c = ZydisRegisterGetClass(r);
+    if (c == ZYDIS_REGCLASS_GPR16 || c == ZYDIS_REGCLASS_GPR32 || c == ZYDIS_REGCLASS_GPR64)
+        return reg_number(r);
+    return X86_REG_NONE; /* vector index of a gather: its handler reads raw */
+}
+
+static u8 sreg_number(ZydisRegister r)
+{
+    return r >= ZYDIS_REGISTER_ES && r <= ZYDIS_REGISTER_GS ? (u8)(r - ZYDIS_REGISTER_ES) : X86_DS;
+}
+
+static void fill_mem(struct x86_insn *in, const ZydisDecodedOperand *o)
+{
+    in->base = address_reg(o->mem.base);
+    in->index = address_reg(o->mem.index);
+    in->scale = o->mem.scale ? __builtin_ctz(o->mem.scale) : 0;
+    in->disp = o->mem.disp.has_displacement ? o->mem.disp.value : 0;
+    in->seg = sreg_number(o->mem.segment);
+}
+
+/* Where Zydis 4.0 errs: r13 for a base in 64-bit code with 32-bit addresses whose SIB byte says "disp32, no
+ * base" and REX.B is set; and four bytes for the source of a 16-bit MOVSXD. */
+static void mend(struct x86_insn *in, const ZydisDecodedInstruction *z)
+{
+    if (z->address_width == 32 && z->attributes & ZYDIS_ATTRIB_HAS_SIB && z->raw.modrm.mod == 0 &&
+        z->raw.sib.base == 5) {
+        in->base = X86_REG_NONE;
+        in->disp = z->raw.disp.value;
+    }
+    if (z->mnemonic == ZYDIS_MNEMONIC_MOVSXD && in->op[0].size == 2)
+        in->op[1].size = 2;
+}
+
+static void fill_reg(struct x86_operand *d, ZydisRegister r)
+{
+    if (ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_GPR8) {
+        d->high = r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH;
+        if (d->high)
+            d->reg = r - ZYDIS_REGISTER_AH;
+        else if (r <= ZYDIS_REGISTER_BL)
+            d->reg = r - ZYDIS_REGISTER_AL;
+        else
+            d->reg = r - ZYDIS_REGISTER_SPL + X86_RSP;
+        return;
+    }
+    d->reg = reg_number(r);
+}
+
+/* String instructions and XLAT have no visible memory operand; the segment override still counts. */
+static u8 hidden_segment(const ZydisDecodedInstruction *z)
+{
+    if (z->attributes & ZYDIS_ATTRIB_HAS_SEGMENT_FS)
+        return X86_FS;
+    if (z->attributes & ZYDIS_ATTRIB_HAS_SEGMENT_GS)
+        return X86_GS;
+    if (z->machine_mode == ZYDIS_MACHINE_MODE_LONG_64)
+        return X86_DS;
+    if (z->attributes & ZYDIS_ATTRIB_HAS_SEGMENT_CS)
+        return X86_CS;
+    if (z->attributes & ZYDIS_ATTRIB_HAS_SEGMENT_SS)
+        return X86_SS;
+    return z->attributes & ZYDIS_ATTRIB_HAS_SEGMENT_ES ? X86_ES : X86_DS;
+}
+
+static void fill_operands(struct x86_insn *in, const ZydisDecodedInstruction *z,
+                          const ZydisDecodedOperand *ops)
+{
+    bool imm_seen = false;
+
+    in->base = in->index = X86_REG_NONE;
+    in->seg = hidden_segment(z);
+    in->nops = MIN(z->operand_count_visible, 4);
+    for (unsigned i = 0; i < z->operand_count_visible && i < 5; i++) {
+        const ZydisDecodedOperand *o = &ops[i];
+        struct x86_operand spare, *d = i < 4 ? &in->op[i] : &spare;
+        d->size = MIN(o->size / 8, 255);
+        switch (o->type) {
+        case ZYDIS_OPERAND_TYPE_REGISTER:
+            d->kind = X86_OPND_REG;
+            fill_reg(d, o->reg.value);
+            break;
+        case ZYDIS_OPERAND_TYPE_MEMORY:
+            d->kind = X86_OPND_MEM;
+            fill_mem(in, o);
+            break;
+        case ZYDIS_OPERAND_TYPE_POINTER:
+            d->kind = X86_OPND_IMM;
+            in->imm = o->ptr.offset;
+            in->imm2 = o->ptr.segment;
+            break;
+        case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+            d->kind = X86_OPND_IMM;
+            if (imm_seen)
+                in->imm2 = (u32)o->imm.value.u;
+            else
+                in->imm = o->imm.value.u;
+            imm_seen = true;
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static void condense(struct x86_insn *in, const ZydisDecodedInstruction *z,
+                     const ZydisDecodedOperand *ops, const u8 *bytes)
+{
+    memset(in, 0, sizeof(*in));
+    in->len = z->length;
+    in->mnemonic = z->mnemonic;
+    in->opsize = z->operand_width / 8;
+    in->asize = z->address_width / 8;
+    in->modrm_off = z->attributes & ZYDIS_ATTRIB_HAS_MODRM ? z->raw.modrm.offset : 0;
+    if (z->attributes & ZYDIS_ATTRIB_HAS_LOCK)
+        in->prefix |= X86_PFX_LOCK;
+    if (z->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE))
+        in->prefix |= X86_PFX_REP;
+    if (z->attributes & ZYDIS_ATTRIB_HAS_REPNE)
+        in->prefix |= X86_PFX_REPNE;
+    if (z->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE)
+        in->prefix |= X86_PFX_OPSIZE;
+    if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+        in->prefix |= X86_PFX_VEX;
+    memcpy(in->raw, bytes, z->length);
+    fill_operands(in, z, ops);
+    mend(in, z);
+}
+
+/* --- binding -------------------------------------------------------------------------------------- */
+
+static int op_undefined(struct x86_cpu *cpu, const struct x86_insn *in)
+{
+    return x86_ud(cpu);
+}
+
+static unsigned size_index(const struct x86_insn *in)
+{
+    switch (in->op[0].size) {
+    case 1: return 0;
+    case 2: return 1;
+    case 4: return 2;
+    default: return 3;
+    }
+}
+
+static unsigned form_of(const struct x86_insn *in)
+{
+    if (in->op[0].kind == X86_OPND_MEM)
+        return in->op[1].kind == X86_OPND_IMM ? X86_FORM_MI : X86_FORM_MR;
+    switch (in->op[1].kind) {
+    case X86_OPND_IMM: return X86_FORM_RI;
+    case X86_OPND_MEM: return X86_FORM_RM;
+    default: return X86_FORM_RR;
+    }
+}
+
+/* Mnemonics that stand for several instructions. NULL: take the table's row. */
+static x86_exec_fn *bind_special(const struct x86_insn *in, const ZydisDecodedInstruction *z,
+                                 const ZydisDecodedOperand *ops)
+{
+    bool far = z->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
+
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_JMP: return far ? x86_op_jmp_far : x86_op_jmp;
+    case ZYDIS_MNEMONIC_CALL: return far ? x86_op_call_far : x86_op_call;
+    case ZYDIS_MNEMONIC_RET: return far ? x86_op_ret_far : x86_op_ret;
+    case ZYDIS_MNEMONIC_MOV:
+    case ZYDIS_MNEMONIC_PUSH:
+    case ZYDIS_MNEMONIC_POP:
+        for (unsigned i = 0; i < in->nops; i++) {
+            if (ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+                continue;
+            switch (ZydisRegisterGetClass(ops[i].reg.value)) {
+            case ZYDIS_REGCLASS_SEGMENT:
+                if (z->mnemonic == ZYDIS_MNEMONIC_MOV)
+                    return i ? x86_op_mov_from_sreg : x86_op_mov_to_sreg;
+                return z->mnemonic == ZYDIS_MNEMONIC_PUSH ? x86_op_push_sreg : x86_op_pop_sreg;
+            case ZYDIS_REGCLASS_CONTROL: return i ? x86_op_mov_from_cr : x86_op_mov_to_cr;
+            case ZYDIS_REGCLASS_DEBUG: return i ? x86_op_mov_from_dr : x86_op_mov_to_dr;
+            case ZYDIS_REGCLASS_TEST: return op_undefined;
+            default: break;
+            }
+        }
+        return NULL;
+    default: return NULL;
+    }
+}
+
+static bool is_string_sse_clash(const ZydisDecodedInstruction *z)
+{
+    return (z->mnemonic == ZYDIS_MNEMONIC_MOVSD || z->mnemonic == ZYDIS_MNEMONIC_CMPSD) &&
+           z->meta.category != ZYDIS_CATEGORY_STRINGOP;
+}
+
+static void bind(struct x86_cpu *cpu, struct x86_insn *in, const ZydisDecodedInstruction *z,
+                 const ZydisDecodedOperand *ops)
+{
+    const struct op_row *row = &op_rows[z->mnemonic];
+
+    in->flags = row->flags;
+    if (!isa_allowed(cpu, z)) {
+        in->fn = op_undefined;
+        in->flags = X86_INSN_ENDS_BLOCK;
+        return;
+    }
+    in->fn = NULL;
+    if (!is_string_sse_clash(z)) {
+        in->fn = bind_special(in, z, ops);
+        if (in->fn && z->meta.branch_type == ZYDIS_BRANCH_TYPE_NONE)
+            in->flags |= X86_INSN_ENDS_BLOCK; /* MOV to Sreg, CR or DR, POP Sreg */
+        if (!in->fn)
+            in->fn = row->forms   ? row->forms[form_of(in)][size_index(in)]
+                     : row->sizes ? row->sizes[size_index(in)]
+                                  : row->fn;
+    }
+    if (!in->fn)
+        in->fn = x86_fp_bind(cpu, in, z, ops);
+    if (!in->fn) {
+        in->fn = op_undefined;
+        in->flags = X86_INSN_ENDS_BLOCK;
+    }
+}
+
+/* --- entry ---------------------------------------------------------------------------------------- */
+
+static void decoder_for(const struct x86_cpu *cpu, ZydisDecoder *d)
+{
+    ZydisMachineMode mode;
+    ZydisStackWidth width;
+
+    if (cpu->code_bits == 64) {
+        mode = ZYDIS_MACHINE_MODE_LONG_64;
+        width = ZYDIS_STACK_WIDTH_64;
+    } else {
+        if (!cpu->prot)
+            mode = cpu->code_bits == 16 ? ZYDIS_MACHINE_MODE_REAL_16 : ZYDIS_MACHINE_MODE_LEGACY_32;
+        else if (cpu->lma)
+            mode = cpu->code_bits == 16 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_16
+                                        : ZYDIS_MACHINE_MODE_LONG_COMPAT_32;
+        else
+            mode = cpu->code_bits == 16 ? ZYDIS_MACHINE_MODE_LEGACY_16
+                                        : ZYDIS_MACHINE_MODE_LEGACY_32;
+        width = cpu->code_bits == 16 ? ZYDIS_STACK_WIDTH_16 : ZYDIS_STACK_WIDTH_32;
+    }
+    ZydisDecoderInit(d, mode, width);
+    ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_AMD_BRANCHES, !cpu->intel);
+    ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
+    ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
+    ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
+    ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_LZCNT, x86_has(cpu, X86_FEATURE_LZCNT));
+    ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_TZCNT, x86_has(cpu, X86_FEATURE_BMI1));
+    ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_WBNOINVD, x86_has(cpu, X86_FEATURE_WBNOINVD));
+}
+
+int x86_decode(struct x86_cpu *cpu, const u8 *bytes, unsigned len, struct x86_insn *out)
+{
+    ZydisDecoder decoder;
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+
+    decoder_for(cpu, &decoder);
+    ZyanStatus st = ZydisDecoderDecodeFull(&decoder, bytes, MIN(len, X86_INSN_MAX), &z, ops);
+    if (st == ZYDIS_STATUS_NO_MORE_DATA)
+        return len >= X86_INSN_MAX ? x86_gp(cpu, 0) : X86_DECODE_MORE;
+    if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
+        return x86_gp(cpu, 0);
+    if (!ZYAN_SUCCESS(st))
+        return x86_ud(cpu);
+    condense(out, &z, ops, bytes);
+    out->code_bits = cpu->code_bits;
+    bind(cpu, out, &z, ops);
+    return X86_OK;
+}

@@ -1,0 +1,325 @@
+#!/usr/bin/env python3
+"""Boots the default guest by the ring3 program and checks what a user sees. Output is TAP.
+
+run_e2e.py RING3 GUEST_DIR [--engine NAME] [--boots N] [--only TEXT]
+
+GUEST_DIR is what tools/guest makes; without it only the tests that boot nothing run, the others are
+skipped. --boots adds N boots in a row.
+"""
+import argparse
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+BOOT_LIMIT_S = 300  # an interpreter under sanitizers on a busy machine
+
+tests = []
+
+
+def test(guest=True):
+    def add(fn):
+        tests.append((fn.__name__.replace("_", " "), fn, guest))
+        return fn
+    return add
+
+
+class Failure(Exception):
+    pass
+
+
+def check(condition, *what):
+    if not condition:
+        raise Failure(" ".join(str(w) for w in what))
+
+
+def ring3(*args, stdin=b"", limit=BOOT_LIMIT_S):
+    """Runs the program; returns (status, stdout, stderr)."""
+    p = subprocess.run([ARGS.ring3, *args], input=stdin, capture_output=True, timeout=limit)
+    return p.returncode, p.stdout, p.stderr.decode("utf-8", "replace")
+
+
+def run(*args, **more):
+    return ring3("run", "-e", ARGS.engine, *args, **more)
+
+
+def start(*args):
+    return subprocess.Popen([ARGS.ring3, "run", "-e", ARGS.engine, *args], stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def finish(p):
+    """Waits for a started program; returns (status, stderr)."""
+    try:
+        status = p.wait(BOOT_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        status = p.wait()
+    err = p.stderr.read().decode("utf-8", "replace")
+    p.stderr.close()
+    if not p.stdout.closed:
+        p.stdout.close()
+    return status, err
+
+
+def expect(got, status, out=None):
+    check(got[0] == status,
+          "status %d, expected %d; stdout %r stderr %s" % (got[0], status, got[1], got[2]))
+    if out is not None:
+        check(got[1] == out, "stdout %r, expected %r; stderr %s" % (got[1], out, got[2]))
+
+
+def kernel_release():
+    """The release a bzImage names (boot protocol: kernel_version at 20Eh)."""
+    with open(os.path.join(ARGS.guest, "vmlinuz"), "rb") as f:
+        head = f.read(0x8000)
+    at = struct.unpack_from("<H", head, 0x20e)[0] + 0x200
+    return head[at:].split(b" ", 1)[0]
+
+
+# ---- without a guest ----
+
+@test(guest=False)
+def help_and_version():
+    status, out, err = ring3("--help")
+    check(status == 0 and b"doctor" in out and err == "", status, out, err)
+    status, out, err = ring3("run", "--help")
+    check(status == 0 and b"--kernel" in out and b"124" in out, status, out, err)
+    status, out, err = ring3("--version")
+    check(status == 0 and out.startswith(b"ring3 "), status, out, err)
+    status, out, err = ring3("run", "-e", "help")
+    check(status == 0 and b"interp" in out, status, out, err)
+    status, out, err = ring3("run", "--cpu", "help")
+    check(status == 0 and b"ring3-v2" in out, status, out, err)
+
+
+@test(guest=False)
+def wrong_options():
+    for args in (["run", "--nonsense"], ["run", "-m", "lots"], ["run", "stray"], ["run", "--"],
+                 ["run", "-e", "nosuch", "--", "true"], ["run", "-c", "2", "--", "true"],
+                 ["run", "--bios", "x", "--", "true"], ["run", "-e", "script"], ["doctor", "x"],
+                 ["bogus"]):
+        status, out, err = ring3(*args)
+        check(status == 2 and out == b"" and err.count("\n") == 1 and "try ring3" in err,
+              args, status, out, err)
+
+
+@test(guest=False)
+def bad_files():
+    for args, part in ((["-k", "/etc/passwd"], "not a kernel"),
+                       (["-k", "/nonexistent"], "/nonexistent"),
+                       (["-k", "/dev/null"], "empty"), (["--bios", "/etc/passwd"], "4 KiB"),
+                       (["-k", "/etc"], "/etc")):
+        status, out, err = ring3("run", *args)
+        check(status == 125 and out == b"" and err.count("\n") == 1 and part in err,
+              args, status, out, err)
+
+
+@test(guest=False)
+def engines_that_are_not_built():
+    for name in ("kvm", "bt"):
+        status, out, err = ring3("run", "-e", name, "--", "true")
+        check(status in (0, 125), status, err)
+        if status == 125:
+            check(err.count("\n") == 1 and name in err, err)
+
+
+@test(guest=False)
+def doctor():
+    status, out, err = ring3("doctor")
+    check(status == 0 and b"interp" in out and b"kvm" in out, status, out, err)
+    status, out, err = ring3("doctor", "--json")
+    found = json.loads(out)
+    check([e["name"] for e in found["engines"]] == ["kvm", "bt", "interp", "script"], out)
+    check(any(e["works"] for e in found["engines"]), out)
+
+
+# ---- a command in the guest ----
+
+@test()
+def release_alone_on_stdout():
+    expect(run("--", "uname", "-r"), 0, kernel_release() + b"\n")
+
+
+@test()
+def exit_status():
+    expect(run("--", "sh", "-c", "exit 7"), 7, b"")
+
+
+@test()
+def stdin_to_stdout():
+    expect(run("--", "tr", "a-z", "A-Z", stdin=b"hello\n"), 0, b"HELLO\n")
+
+
+@test()
+def stderr_apart():
+    status, out, err = run("-q", "--", "sh", "-c", "echo err >&2")
+    check(status == 0 and out == b"" and err == "err\n", status, out, err)
+
+
+@test()
+def bulk_through_the_guest():
+    data = bytes(range(256)) * 512
+    expect(run("--", "cat", stdin=data), 0, data)
+
+
+@test()
+def environment_and_directory():
+    expect(run("-E", "COLOUR=blue sky", "-w", "/tmp", "--", "sh", "-c", "pwd; echo $COLOUR"), 0,
+           b"/tmp\nblue sky\n")
+
+
+@test()
+def commands_that_cannot_run():
+    status, out, err = run("--", "/nonexistent/program")
+    check(status == 127 and "/nonexistent/program" in err, status, err)
+    status, out, err = run("--", "/tmp")
+    check(status == 126 and "/tmp" in err, status, err)
+
+
+@test()
+def killed_command():
+    expect(run("--", "sh", "-c", "kill -9 $$"), 137, b"")
+
+
+@test()
+def timeout_is_124():
+    began = time.monotonic()
+    status, out, err = run("--timeout", "2", "--", "sleep", "100")
+    check(status == 124 and time.monotonic() - began < 30, status, err)
+
+
+@test()
+def auto_says_what_it_chose():
+    status, out, err = ring3("run", "--", "true")
+    check(status == 0 and err.startswith("ring3: engine ") and err.count("\n") == 1, status, err)
+    status, out, err = ring3("run", "-q", "--", "true")
+    check(status == 0 and err == "", status, err)
+
+
+@test()
+def json_at_the_end():
+    status, out, err = run("--json", "--", "sh", "-c", "exit 3")
+    last = json.loads(err.strip().split("\n")[-1])
+    check(status == 3 and last["status"] == 3 and last["outcome"] == "command", status, err)
+    check(last["engine"] == ARGS.engine and last["boot_ms"] > 0, err)
+    print("# boot to the agent: %d ms" % last["boot_ms"])
+
+
+@test()
+def four_gigabytes():
+    status, out, err = run("-m", "4G", "--", "sh", "-c", "grep MemTotal /proc/meminfo")
+    check(status == 0 and int(out.split()[1]) > 3800000, status, out, err)
+
+
+@test()
+def kaslr_is_on():
+    bases = set()
+    for _ in range(3):
+        status, out, err = run("--", "grep", "-w", "_text", "/proc/kallsyms")
+        check(status == 0, status, err)
+        bases.add(out.split()[0])
+    check(len(bases) > 1, "the kernel lay at the same address three times:", bases)
+
+
+@test()
+def pvh_kernel():
+    vmlinux = os.path.join(ARGS.guest, "vmlinux")
+    if not os.path.exists(vmlinux):
+        top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        subprocess.run([os.path.join(top, "tools/guest"), "vmlinux"], check=True, stdout=sys.stderr,
+                       env=dict(os.environ, RING3_GUEST_DIR=ARGS.guest))
+    expect(run("-k", vmlinux, "--", "uname", "-r"), 0, kernel_release() + b"\n")
+
+
+@test()
+def console_shell():
+    status, out, err = run(stdin=b"echo sum $((40 + 2))\nexit\n")
+    check(status == 0 and b"sum 42" in out, status, out[-400:], err)
+
+
+@test()
+def kernel_without_root():
+    """No initrd: the kernel panics, resets at once, and its last words are shown."""
+    empty = os.path.join(ARGS.guest, "vmlinuz")
+    status, out, err = run("-k", empty, "-a", "console=ttyS0 panic=-1")
+    check(status == 34 and b"Kernel panic" in out, status, out[-400:], err)
+
+
+@test()
+def terminate_ends_the_command():
+    p = start("--", "sh", "-c", "echo up; exec sleep 1000")
+    line = p.stdout.readline()
+    p.send_signal(signal.SIGTERM)
+    status, err = finish(p)
+    check(line == b"up\n" and status == 143, line, status, err)
+
+
+@test()
+def reader_that_leaves():
+    p = start("-q", "--", "yes")
+    start_of_output = p.stdout.read(2)
+    p.stdout.close()
+    status, err = finish(p)
+    check(start_of_output == b"y\n" and status == 141, start_of_output, status, err)
+
+
+def boots_in_a_row():
+    times = []
+    for i in range(ARGS.boots):
+        began = time.monotonic()
+        expect(run("--", "echo", str(i)), 0, b"%d\n" % i)
+        times.append(time.monotonic() - began)
+    print("# %d boots: %.1f to %.1f s" % (len(times), min(times), max(times)))
+
+
+def run_one(number, name, fn, skipped):
+    if skipped:
+        print("ok %d - %s # SKIP %s" % (number, name, skipped), flush=True)
+        return True
+    began = time.monotonic()
+    try:
+        fn()
+        problem = None
+    except (Failure, subprocess.SubprocessError, OSError, ValueError) as e:
+        problem = "%s: %s" % (type(e).__name__, e)
+    print("%sok %d - %s" % ("not " if problem else "", number, name))
+    print("# %.1f s" % (time.monotonic() - began), flush=True)
+    if problem:
+        for line in problem.split("\n"):
+            print("# " + line, flush=True)
+    return problem is None
+
+
+def main():
+    global ARGS
+    parser = argparse.ArgumentParser()
+    parser.add_argument("ring3")
+    parser.add_argument("guest")
+    parser.add_argument("--engine", default="interp")
+    parser.add_argument("--boots", type=int, default=0)
+    parser.add_argument("--only", default="")
+    ARGS = parser.parse_args()
+    missing = [name for name in ("vmlinuz", "initrd.img")
+               if not os.path.exists(os.path.join(ARGS.guest, name))]
+    reason = None
+    if missing:
+        reason = "no %s in %s: run tools/guest" % (" and ".join(missing), ARGS.guest)
+    if reason:
+        print("# the guest tests are SKIPPED: %s" % reason)
+        print("e2e: %s" % reason, file=sys.stderr)
+    if ARGS.boots:
+        tests.append(("boots in a row", boots_in_a_row, True))
+    chosen = [t for t in tests if ARGS.only in t[0]]
+    print("1..%d" % len(chosen), flush=True)
+    good = True
+    for number, (name, fn, guest) in enumerate(chosen, 1):
+        good &= run_one(number, name, fn, reason if guest else None)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

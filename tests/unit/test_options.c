@@ -1,0 +1,166 @@
+/* test_options.c - the command line */
+#include "unit.h"
+
+#include "cli/options.h"
+
+static struct options o;
+static struct err e;
+
+#define PARSE(...)                                        \
+    ({                                                    \
+        static char words[][40] = {__VA_ARGS__};          \
+        char *argv[ARRAY_SIZE(words) + 1] = {0};          \
+        for (size_t i_ = 0; i_ < ARRAY_SIZE(words); i_++) \
+            argv[i_] = words[i_];                         \
+        parse(ARRAY_SIZE(words), argv);                   \
+    })
+
+static char *kept[16];
+
+static int parse(size_t argc, char **argv)
+{
+    memcpy(kept, argv, (argc + 1) * sizeof(*argv));
+    memset(&e, 0, sizeof(e));
+    return options_parse(&o, V_RUN, (int)argc, kept, &e);
+}
+
+static void forms(void **state)
+{
+    assert_ok(PARSE("run", "-e", "interp", "-m512", "--kernel=vmlinuz", "--initrd", "img", "-q"),
+              e);
+    assert_string_equal(o.engine, "interp");
+    assert_int_equal(o.memory, 512 * MiB);
+    assert_string_equal(o.kernel, "vmlinuz");
+    assert_string_equal(o.initrd, "img");
+    assert_true(o.quiet);
+    assert_null(o.command);
+    assert_int_equal(o.rest_count, 0);
+
+    assert_ok(PARSE("run", "-qm", "4G", "--json"), e);
+    assert_true(o.quiet && o.json);
+    assert_int_equal(o.memory, 4 * GiB);
+
+    assert_ok(PARSE("run", "-a", "--not-an-option", "--append="), e);
+    assert_string_equal(o.append, "");
+}
+
+static void command(void **state)
+{
+    assert_ok(PARSE("run", "-q", "--", "sh", "-c", "exit 7", "--", "-m"), e);
+    assert_string_equal(o.command[0], "sh");
+    assert_string_equal(o.command[3], "--");
+    assert_string_equal(o.command[4], "-m");
+    assert_null(o.command[5]);
+
+    assert_ok(PARSE("run", "--"), e);
+    assert_non_null(o.command);
+    assert_null(o.command[0]);
+
+    assert_ok(PARSE("run", "stray", "-q", "other"), e);
+    assert_int_equal(o.rest_count, 2);
+    assert_string_equal(o.rest[0], "stray");
+    assert_string_equal(o.rest[1], "other");
+}
+
+static void lists(void **state)
+{
+    assert_ok(PARSE("run", "--debugcon", "0xe9=a", "--debugcon=0x402=b", "-EA=1", "-E", "B=2"), e);
+    assert_int_equal(o.debugcon.count, 2);
+    assert_string_equal(o.debugcon.item[1], "0x402=b");
+    assert_int_equal(o.env.count, 2);
+    assert_string_equal(o.env.item[0], "A=1");
+    assert_null(o.env.item[2]);
+}
+
+static void refusals(void **state)
+{
+    assert_refused(PARSE("run", "--nonsense"), EINVAL, e, "unknown option '--nonsense'");
+    assert_refused(PARSE("run", "--nonsense=3"), EINVAL, e, "unknown option '--nonsense'");
+    assert_refused(PARSE("run", "-Z"), EINVAL, e, "unknown option '-Z'");
+    assert_refused(PARSE("run", "-qZ"), EINVAL, e, "unknown option '-Z'");
+    assert_refused(PARSE("run", "-m"), EINVAL, e, "-m needs a value");
+    assert_refused(PARSE("run", "--memory"), EINVAL, e, "--memory needs a value");
+    assert_refused(PARSE("run", "--quiet=1"), EINVAL, e, "--quiet takes no value");
+    assert_refused(PARSE("run", "-m", "lots"), EINVAL, e, "--memory: bad value 'lots'");
+    assert_refused(PARSE("run", "--timeout", "-1"), EINVAL, e, "--timeout: bad value");
+    assert_refused(PARSE("run", "--kern", "x"), EINVAL, e, "unknown option '--kern'");
+}
+
+static void sizes(void **state)
+{
+    static const struct {
+        const char *text;
+        u64 value; /* 0: refused */
+    } rows[] = {
+        {"1", MiB},
+        {"512M", 512 * MiB},
+        {"512MiB", 512 * MiB},
+        {"64k", 64 * KiB},
+        {"3G", 3 * GiB},
+        {"2t", 2048 * GiB},
+        {"", 0},
+        {"G", 0},
+        {"-1", 0},
+        {"1.5G", 0},
+        {"1GB", 0},
+        {"1GG", 0},
+        {"17592186044415", 17592186044415 * MiB},
+        {"17592186044416", 0},
+        {" 1", 0},
+        {"99999999999999999999", 0},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        u64 value = 0;
+        bool ok = parse_size(rows[i].text, &value);
+
+        if (ok != (rows[i].value != 0) || (ok && value != rows[i].value))
+            fail_msg("%s: %d %llu", rows[i].text, ok, (unsigned long long)value);
+    }
+}
+
+static void numbers(void **state)
+{
+    u64 v;
+
+    assert_true(parse_number("0xf4", &v) && v == 0xf4);
+    assert_true(parse_number("010", &v) && v == 10);
+    assert_false(parse_number("0x", &v));
+    assert_false(parse_number("4x", &v));
+    assert_false(parse_number("", &v));
+    assert_true(parse_seconds("2", &v) && v == 2000);
+    assert_true(parse_seconds("0.05", &v) && v == 50);
+    assert_true(parse_seconds("1.2345s", &v) && v == 1234);
+    assert_false(parse_seconds("1m", &v));
+    assert_false(parse_seconds(".5", &v));
+}
+
+/* Letters and names are unique within a verb; lists of help and manual rely on the texts. */
+static void table(void **state)
+{
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_row *a = &option_rows[i];
+
+        assert_true(a->verbs && *a->name && *a->summary);
+        assert_true((a->kind == OPT_FLAG) == (*a->argument == '\0'));
+        for (size_t j = 0; j < i; j++) {
+            const struct option_row *b = &option_rows[j];
+
+            if (!(a->verbs & b->verbs))
+                continue;
+            assert_string_not_equal(a->name, b->name);
+            assert_true(!a->letter || a->letter != b->letter);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forms),    cmocka_unit_test(command), cmocka_unit_test(lists),
+        cmocka_unit_test(refusals), cmocka_unit_test(sizes),   cmocka_unit_test(numbers),
+        cmocka_unit_test(table),
+    };
+
+    return cmocka_run_group_tests_name("options", tests, NULL, NULL);
+}
