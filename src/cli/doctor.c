@@ -1,4 +1,5 @@
 /* doctor.c - `ring3 doctor`: which engines work here, why not, and how to mend it */
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,7 +89,7 @@ int verb_doctor(int argc, char **argv)
     if (o.help)
         return help_verb("doctor", V_DOCTOR), EXIT_CLEAN;
     if (o.rest_count || o.command) {
-        err_set(&e, 0, "doctor takes no arguments");
+        (void)err_set(&e, EINVAL, "doctor takes no arguments");
         return report_usage("doctor", &e);
     }
     if (o.json)

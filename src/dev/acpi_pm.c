@@ -143,13 +143,13 @@ static int acpi_pm_check(const void *scratch, struct err *e)
     return 0;
 }
 
-static void acpi_pm_loaded(void *obj)
+static void acpi_pm_settle(void *obj)
 {
     update(obj);
 }
 
 const struct snap_desc acpi_pm_snap = {"acpi_pm", 1, sizeof(struct acpi_pm), acpi_pm_fields,
-                                       acpi_pm_check, acpi_pm_loaded, NULL};
+                                       acpi_pm_check, acpi_pm_settle, acpi_pm_settle};
 
 void acpi_pm_reset(struct acpi_pm *p)
 {

@@ -6,7 +6,8 @@
 
 struct lapic;
 
-/* Delivery modes as encoded in ICR, LVT, IOAPIC entries and MSI data (SDM vol. 3 11.5.1, 11.6.1). */
+/* Delivery modes as encoded in ICR, LVT, IOAPIC entries and MSI data (SDM vol. 3 11.5.1,
+ * 11.6.1). */
 enum apic_mode {
     APIC_FIXED,
     APIC_LOWEST,
@@ -28,8 +29,8 @@ struct apic_msg {
     bool level; /* trigger mode level: the EOI is broadcast */
 };
 
-/* All local APICs of a board. Every function here and in lapic.h, ioapic.h and pic.h runs under the one
- * interrupt lock of the board. */
+/* All local APICs of a board. Every function here and in lapic.h, ioapic.h and pic.h runs under
+ * the one interrupt lock of the board. */
 struct apic_bus {
     struct lapic *cpu[VCPUS_MAX];
     unsigned cpus;
@@ -41,8 +42,8 @@ static inline u32 apic_dest8(u8 dest)
     return dest == 0xff ? APIC_DEST_ALL : dest;
 }
 
-/* Hands the message to every APIC it addresses, or to one of them for APIC_LOWEST. Returns how many took
- * it (0: nobody is addressed or enabled). */
+/* Hands the message to every APIC it addresses, or to one of them for APIC_LOWEST. Returns how
+ * many took it (0: nobody is addressed or enabled). */
 unsigned apic_bus_deliver(struct apic_bus *b, const struct apic_msg *m);
 
 /* Whether m addresses this APIC. Pure. */

@@ -24,8 +24,8 @@ struct pvpanic {
     void *ctx;
 };
 
-/* Ports 81h-8Fh: page registers of the DMA controllers, kept as memory because old software tests for
- * them; there is no DMA. */
+/* Ports 81h-8Fh: page registers of the DMA controllers, kept as memory because old software
+ * tests for them; there is no DMA. */
 struct dma_page {
     u8 reg[15];
 };

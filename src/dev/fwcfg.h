@@ -7,8 +7,8 @@
 #include "mem/mem.h"
 #include "snap/snap.h"
 
-/* Keys of the interface (docs/specs/fw_cfg of QEMU). Numbers in items are little-endian, in the file
- * directory and the DMA descriptor big-endian. */
+/* Keys of the interface (docs/specs/fw_cfg of QEMU). Numbers in items are little-endian, in the
+ * file directory and the DMA descriptor big-endian. */
 enum fwcfg_key {
     FWCFG_SIGNATURE = 0x00,
     FWCFG_ID = 0x01,
@@ -69,9 +69,9 @@ must_check int fwcfg_init(struct fwcfg *f, struct mem *mem, struct err *e);
 void fwcfg_fini(struct fwcfg *f);
 void fwcfg_reset(struct fwcfg *f);
 
-/* Items, before the first vCPU runs. The data is copied, except with _static, where it must outlive the
- * device (kernels, initrds). Adding a key or a file name again replaces it. -ENOSPC, -ENOMEM or -EINVAL
- * (name too long, more than 4 GiB) with nothing changed. */
+/* Items, before the first vCPU runs. The data is copied, except with _static, where it must
+ * outlive the device (kernels, initrds). Adding a key or a file name again replaces it. -ENOSPC,
+ * -ENOMEM or -EINVAL (name too long, more than 4 GiB) with nothing changed. */
 must_check int fwcfg_add(struct fwcfg *f, u16 key, const void *data, size_t len, struct err *e);
 must_check int fwcfg_add_static(struct fwcfg *f, u16 key, const void *data, size_t len, struct err *e);
 must_check int fwcfg_add_u16(struct fwcfg *f, u16 key, u16 val, struct err *e);

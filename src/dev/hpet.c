@@ -14,14 +14,14 @@
 #define TIMER_CONFIG 0x00
 #define TIMER_COMPARATOR 0x08
 
-/* Capabilities: 63-32 period in fs | 31-16 vendor | 15 legacy routing | 13 64-bit counter | 12-8 last
- * timer | 7-0 revision. The low half is also the id in the ACPI table. */
+/* Capabilities: 63-32 period in fs | 31-16 vendor | 15 legacy routing | 13 64-bit counter | 12-8
+ * last timer | 7-0 revision. The low half is also the id in the ACPI table. */
 #define CAPABILITIES (HPET_PERIOD_FS << 32 | 0x8086u << 16 | BIT(15) | BIT(13) | (HPET_TIMERS - 1) << 8 | 1)
 #define CONFIG_ENABLE 0x01
 #define CONFIG_LEGACY 0x02
 
-/* Timer: 63-32 routes possible | 13-9 route | 8 32-bit mode | 6 set value (write-only) | 5 64-bit capable |
- * 4 periodic capable | 3 periodic | 2 interrupt enable | 1 level-triggered */
+/* Timer: 63-32 routes possible | 13-9 route | 8 32-bit mode | 6 set value (write-only) | 5
+ * 64-bit capable | 4 periodic capable | 3 periodic | 2 interrupt enable | 1 level-triggered */
 #define T_LEVEL BIT64(1)
 #define T_ENABLE BIT64(2)
 #define T_PERIODIC BIT64(3)
@@ -52,19 +52,22 @@ static u64 wrap(const struct hpet_timer *t, u64 val)
     return t->config & T_32BIT ? (u32)val : val;
 }
 
-/* Whether the comparator's match lies behind. A 32-bit comparator up to half the range back has passed. One
- * that is written too late therefore matches at once, where the chip would wait for the counter to wrap:
- * a guest that lost the race on a busy host must not sleep for that long. */
-static bool passed(const struct hpet_timer *t, u64 counter)
-{
-    if (t->config & T_32BIT)
-        return (s32)((u32)counter - (u32)t->comparator) >= 0;
-    return counter >= t->comparator;
-}
-
 static bool periodic(const struct hpet_timer *t)
 {
     return (t->config & T_PERIODIC) && t->period;
+}
+
+/* Whether the comparator's match lies behind. Where the counter wraps, up to half its range back
+ * has passed; a longer period leaves less. A comparator that is written too late therefore
+ * matches at once, where the chip would wait for the counter to come round: a guest that lost
+ * the race on a busy host must not sleep for that long. */
+static bool passed(const struct hpet_timer *t, u64 counter)
+{
+    u64 half = t->config & T_32BIT ? BIT64(31) : BIT64(63);
+    u64 behind = wrap(t, counter - t->comparator);
+    if (periodic(t))
+        return behind < MIN(half, wrap(t, -t->period));
+    return t->config & T_32BIT ? behind < half : counter >= t->comparator;
 }
 
 static bool legacy_timer(const struct hpet *h, unsigned n)
@@ -231,8 +234,9 @@ static void write_timer_config(struct hpet *h, unsigned n, u64 val)
     t->tick.backlog = 0;
 }
 
-/* Periodic mode: a write is the period, and with "set value" also the first match (HPET 2.3.9.2.2). Drivers
- * write the match with that bit set and then the period without it; some write once and mean both. */
+/* Periodic mode: a write is the period, and with "set value" also the first match (HPET
+ * 2.3.9.2.2). Drivers write the match with that bit set and then the period without it; some
+ * write once and mean both. */
 static void write_comparator(struct hpet *h, unsigned n, u64 val, u64 mask)
 {
     struct hpet_timer *t = &h->timers[n];
@@ -322,7 +326,7 @@ static void hpet_loaded(void *obj)
 }
 
 const struct snap_desc hpet_snap = {"hpet", 1, sizeof(struct hpet), hpet_fields,
-                                    hpet_check, hpet_loaded, NULL};
+                                    hpet_check, hpet_loaded, hpet_event};
 
 void hpet_reset(struct hpet *h)
 {

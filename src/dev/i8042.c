@@ -4,15 +4,16 @@
 #include <errno.h>
 #include <string.h>
 
-/* Status: 5 output buffer is the mouse's | 4 not locked | 3 last write was a command | 2 self-test passed |
- * 1 input buffer full (never: bytes are taken at once) | 0 output buffer full */
+/* Status: 5 output buffer is the mouse's | 4 not locked | 3 last write was a command | 2
+ * self-test passed | 1 input buffer full (never: bytes are taken at once) | 0 output buffer full */
 #define STATUS_OBF 0x01
 #define STATUS_SYSTEM 0x04
 #define STATUS_COMMAND 0x08
 #define STATUS_UNLOCKED 0x10
 #define STATUS_AUX 0x20
 
-/* Command byte: 6 translate | 5 mouse off | 4 keyboard off | 2 self-test passed | 1 IRQ 12 | 0 IRQ 1 */
+/* Command byte: 6 translate | 5 mouse off | 4 keyboard off | 2 self-test passed | 1 IRQ 12 | 0
+ * IRQ 1 */
 #define CB_KBD_IRQ 0x01
 #define CB_AUX_IRQ 0x02
 #define CB_SYSTEM 0x04

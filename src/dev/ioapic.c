@@ -14,8 +14,9 @@
 #define IDX_TABLE 0x10
 #define VERSION ((GSI_COUNT - 1u) << 16 | 0x20)
 
-/* Redirection entry: 63-56 destination | 16 mask | 15 level-triggered | 14 remote IRR (read-only) |
- * 13 active low | 12 delivery status (read-only, always idle) | 11 logical | 10-8 mode | 7-0 vector */
+/* Redirection entry: 63-56 destination | 16 mask | 15 level-triggered | 14 remote IRR
+ * (read-only) | 13 active low | 12 delivery status (read-only, always idle) | 11 logical | 10-8
+ * mode | 7-0 vector */
 #define RTE_VECTOR(e) ((u8)(e))
 #define RTE_MODE(e) ((u8)((e) >> 8 & 7))
 #define RTE_LOGICAL BIT64(11)
@@ -57,7 +58,8 @@ static bool send(struct ioapic *io, u64 e)
     return apic_bus_deliver(io->bus, &m) > 0;
 }
 
-/* A level entry sends while its line is asserted and the last message was not acknowledged by an EOI yet. */
+/* A level entry sends while its line is asserted and the last message was not acknowledged by an
+ * EOI yet. */
 static void service_level(struct ioapic *io, unsigned pin)
 {
     u64 *e = &io->entry[pin];

@@ -20,13 +20,14 @@ struct ioapic {
 void ioapic_init(struct ioapic *io, struct apic_bus *bus, int (*extint_ack)(void *ctx), void *ctx);
 void ioapic_reset(struct ioapic *io); /* input levels stay */
 
-/* Input pin 0..23 changes. Level means asserted, whatever polarity the guest programs: boards declare
- * theirs inconsistently, and a line that is asserted is what an entry is for. */
+/* Input pin 0..23 changes. Level means asserted, whatever polarity the guest programs: boards
+ * declare theirs inconsistently, and a line that is asserted is what an entry is for. */
 void ioapic_set(struct ioapic *io, unsigned pin, bool level);
 /* An EOI message from a local APIC. */
 void ioapic_eoi(struct ioapic *io, u8 vector);
 
-/* A message-signalled interrupt (SDM vol. 3 11.11). False when the address is no APIC's or nobody took it. */
+/* A message-signalled interrupt (SDM vol. 3 11.11). False when the address is no APIC's or
+ * nobody took it. */
 bool msi_deliver(struct apic_bus *bus, u64 addr, u32 data);
 
 extern const struct region_ops ioapic_ops; /* one page, dev = struct ioapic */

@@ -3,8 +3,9 @@
 
 #include "base/types.h"
 
-/* A level-carrying line. The setter ignores repeated equal levels; edge-triggered receivers detect the
- * 0 -> 1 change themselves. Called with the chip's lock held; must not call back into the chip. */
+/* A level-carrying line. The setter ignores repeated equal levels; edge-triggered receivers
+ * detect the 0 -> 1 change themselves. Called with the chip's lock held; must not call back into
+ * the chip. */
 struct irq_line {
     void (*set)(void *ctx, unsigned n, bool level);
     void *ctx;

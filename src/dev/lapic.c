@@ -52,7 +52,8 @@ bool lapic_sw_enabled(const struct lapic *l)
     return lapic_on(l) && (l->svr & SVR_ENABLE);
 }
 
-/* The x2APIC logical id is derived: cluster in the high half, one bit in the low half (11.12.10.2). */
+/* The x2APIC logical id is derived: cluster in the high half, one bit in the low half
+ * (11.12.10.2). */
 u32 lapic_x2ldr(const struct lapic *l)
 {
     return (l->id >> 4) << 16 | BIT(l->id & 15);
@@ -122,8 +123,8 @@ static void raise_nmi(struct lapic *l)
     l->wiring.attention(l->wiring.ctx, l->id);
 }
 
-/* An error happened: collected until software writes the ESR; the error interrupt is sent once per new kind
- * (11.5.3). The vector of the error entry may itself be illegal: no recursion then. */
+/* An error happened: collected until software writes the ESR; the error interrupt is sent once
+ * per new kind (11.5.3). The vector of the error entry may itself be illegal: no recursion then. */
 void lapic_error(struct lapic *l, u32 bits)
 {
     bool fresh = bits & ~l->errors;
@@ -317,7 +318,7 @@ static void lapic_loaded(void *obj)
 }
 
 const struct snap_desc lapic_snap = {"lapic", 1, sizeof(struct lapic), lapic_fields,
-                                     lapic_check, lapic_loaded, NULL};
+                                     lapic_check, lapic_loaded, lapic_timer_event};
 
 void lapic_reset(struct lapic *l, bool init)
 {

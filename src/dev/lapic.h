@@ -64,22 +64,24 @@ struct lapic {
 void lapic_init(struct lapic *l, struct apic_bus *bus, struct clock *clock, struct lock *lock,
                 unsigned phys_bits, const struct lapic_wiring *w);
 void lapic_fini(struct lapic *l); /* without the lock */
-/* Power-on (`init` false) or INIT (keeps IA32_APIC_BASE; SDM vol. 3 11.4.7). Processor 0's LINT0 comes up
- * in virtual-wire mode, as firmware leaves it, so that the 8259 pair works without further ado. */
+/* Power-on (`init` false) or INIT (keeps IA32_APIC_BASE; SDM vol. 3 11.4.7). Processor 0's LINT0
+ * comes up in virtual-wire mode, as firmware leaves it, so that the 8259 pair works without
+ * further ado. */
 void lapic_reset(struct lapic *l, bool init);
 
-/* The 4 KiB page; `off` a multiple of 4. Nothing answers while the APIC is off or in x2APIC mode. */
+/* The 4 KiB page; `off` a multiple of 4. Nothing answers while the APIC is off or in x2APIC
+ * mode. */
 u32 lapic_mmio_read(struct lapic *l, u32 off);
 void lapic_mmio_write(struct lapic *l, u32 off, u32 val);
 bool lapic_mmio_enabled(const struct lapic *l);
 
-/* IA32_APIC_BASE, IA32_TSC_DEADLINE and 800h-8FFh. -ENOENT: not one of them; -EINVAL: #GP. The deadline is
- * in ns of guest time, i.e. in units of vcpu_env.tsc. */
+/* IA32_APIC_BASE, IA32_TSC_DEADLINE and 800h-8FFh. -ENOENT: not one of them; -EINVAL: #GP. The
+ * deadline is in ns of guest time, i.e. in units of vcpu_env.tsc. */
 int lapic_msr_read(struct lapic *l, u32 msr, u64 *val);
 int lapic_msr_write(struct lapic *l, u32 msr, u64 val);
 
-/* For the processor. pending: an unmasked interrupt beats the task priority, or LINT0 passes one of the
- * 8259 pair. ack: its vector, or -1. */
+/* For the processor. pending: an unmasked interrupt beats the task priority, or LINT0 passes one
+ * of the 8259 pair. ack: its vector, or -1. */
 bool lapic_pending(struct lapic *l);
 int lapic_ack(struct lapic *l);
 bool lapic_nmi_take(struct lapic *l);
@@ -101,8 +103,8 @@ extern const struct snap_desc lapic_snap;
 
 /* ---- between lapic.c, lapic_regs.c and lapic_timer.c ---- */
 
-/* NMIs that wait: one while the processor serves one, as it latches no more; two otherwise, because the
- * first of two that come together is on its way into the handler. */
+/* NMIs that wait: one while the processor serves one, as it latches no more; two otherwise,
+ * because the first of two that come together is on its way into the handler. */
 #define NMI_COUNT 0x03
 #define NMI_SERVING 0x80 /* the processor took one and has not looked again since */
 

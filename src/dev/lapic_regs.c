@@ -33,14 +33,15 @@ enum reg {
 #define VERSION (BIT(24) | (LVT_COUNT - 1) << 16 | 0x14)
 #define SVR_WRITABLE (0x3ffu | SVR_NO_EOI_BROADCAST)
 #define DIVIDE_WRITABLE 0xbu
-/* ICR low: 19-18 shorthand | 15 trigger | 14 level | 12 delivery status (always idle) | 11 logical |
- * 10-8 mode | 7-0 vector */
+/* ICR low: 19-18 shorthand | 15 trigger | 14 level | 12 delivery status (always idle) | 11
+ * logical | 10-8 mode | 7-0 vector */
 #define ICR_WRITABLE 0xccfffu
 #define ICR_BUSY BIT(12)
 #define LVT_REMOTE_IRR BIT(14)
 #define LVT_STATUS BIT(12)
 
-/* Writable bits. 18-17 timer mode | 16 mask | 15 trigger | 13 polarity | 10-8 delivery mode | 7-0 vector */
+/* Writable bits. 18-17 timer mode | 16 mask | 15 trigger | 13 polarity | 10-8 delivery mode |
+ * 7-0 vector */
 static const u32 lvt_writable[LVT_COUNT] = {
     [LVT_TIMER] = 0x700ff, [LVT_THERMAL] = 0x107ff, [LVT_PMC] = 0x107ff,
     [LVT_LINT0] = 0x1a7ff, [LVT_LINT1] = 0x1a7ff,   [LVT_ERROR] = 0x100ff,

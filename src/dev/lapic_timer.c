@@ -2,9 +2,10 @@
 #include "base/freq.h"
 #include "dev/lapic.h"
 
-/* Nothing counts in the background: the current count is a function of (count, count_ns) and the clock.
- * `count` is rebased whenever divisor, mode or initial count change. In periodic mode it wraps to
- * `initial`; a one-shot count that reached zero stays there, even when the mode changes later. */
+/* Nothing counts in the background: the current count is a function of (count, count_ns) and the
+ * clock. `count` is rebased whenever divisor, mode or initial count change. In periodic mode it
+ * wraps to `initial`; a one-shot count that reached zero stays there, even when the mode changes
+ * later. */
 
 static u32 mode_of(u32 entry)
 {

@@ -56,8 +56,9 @@ static u8 requests(const struct pic_chip *c)
     return (u8)(c->edge & ~c->elcr) | (c->level & c->elcr);
 }
 
-/* The input whose request leaves the chip now, or -1: the best unmasked request that beats everything
- * in service. `nested` are in-service bits that do not block (special fully nested mode). */
+/* The input whose request leaves the chip now, or -1: the best unmasked request that beats
+ * everything in service. `nested` are in-service bits that do not block (special fully nested
+ * mode). */
 static int winner(const struct pic_chip *c, u8 irr, u8 nested)
 {
     if (c->init)

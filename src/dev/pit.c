@@ -147,8 +147,8 @@ static void arm(struct pit *p)
     timer_arm(&p->timer, natural);
 }
 
-/* The only place that drives IRQ 0 and the timer. Edges that passed since the last look become a pulse
- * (under the policy of tick.h); between edges the line follows OUT. */
+/* The only place that drives IRQ 0 and the timer. Edges that passed since the last look become a
+ * pulse (under the policy of tick.h); between edges the line follows OUT. */
 static void update(struct pit *p)
 {
     u64 now = pit_now(p);
@@ -175,7 +175,7 @@ static void load(struct pit *p, struct pit_channel *c, u16 raw)
     u64 now = pit_now(p);
     u32 n = raw;
     if (c->bcd)
-        n = (raw >> 12) * 1000 + (raw >> 8 & 15) * 100 + (raw >> 4 & 15) * 10 + (raw & 15);
+        n = MIN((raw >> 12) * 1000u + (raw >> 8 & 15) * 100u + (raw >> 4 & 15) * 10u + (raw & 15), 9999u);
     if (n == 0)
         n = c->bcd ? 10000 : 65536;
     if (periodic(c) && n == 1)
@@ -292,6 +292,8 @@ static void write_control(struct pit *p, struct pit_channel *c, u8 val)
     c->latched = 0;
     c->status_latched = false;
     c->next = 0;
+    if (c->bcd)
+        c->count = MIN(c->count, 10000);
     restart(p, c, pit_now(p));
 }
 
@@ -397,13 +399,13 @@ static int pit_check(const void *scratch, struct err *e)
     return 0;
 }
 
-static void pit_loaded(void *obj)
+static void pit_settle(void *obj)
 {
     update(obj);
 }
 
 const struct snap_desc pit_snap = {"pit", 1, sizeof(struct pit), pit_fields,
-                                   pit_check, pit_loaded, NULL};
+                                   pit_check, pit_settle, pit_settle};
 
 void pit_reset(struct pit *p)
 {

@@ -21,8 +21,9 @@ struct pvclock {
 void pvclock_init(struct pvclock *p, struct mem *mem, struct clock *clock);
 void pvclock_reset(struct pvclock *p);
 
-/* 0, or -ENOENT for MSRs that are not its own (asynchronous page faults, steal time and pv EOI are not
- * offered). A write fills the guest's structure at once; an address that is no RAM does nothing. */
+/* 0, or -ENOENT for MSRs that are not its own (asynchronous page faults, steal time and pv EOI
+ * are not offered). A write fills the guest's structure at once; an address that is no RAM does
+ * nothing. */
 int pvclock_msr_read(const struct pvclock *p, u32 msr, u64 *val);
 int pvclock_msr_write(struct pvclock *p, u32 msr, u64 val);
 

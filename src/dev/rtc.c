@@ -102,8 +102,9 @@ static void update_irq(struct rtc *r)
     irq_set(&r->irq, r->flags & r->cmos[REG_B] & (C_PF | C_AF | C_UF));
 }
 
-/* Derives the flags from the time that passed. A flag that is already set stays one: as on the chip, periodic
- * ticks that nobody acknowledged by reading register C are lost, which also bounds the interrupt rate. */
+/* Derives the flags from the time that passed. A flag that is already set stays one: as on the
+ * chip, periodic ticks that nobody acknowledged by reading register C are lost, which also
+ * bounds the interrupt rate. */
 static void settle(struct rtc *r)
 {
     u64 now = now_ns(r), seen = r->seen_ns, period = periodic_ns(r);
@@ -175,8 +176,9 @@ static u8 read_register(struct rtc *r, unsigned index)
     }
 }
 
-/* Registers A and B stop and start the clock: SET freezes the registers while time goes on below the
- * second; a divider in reset stops time, and the first update follows half a second after it is let go. */
+/* Registers A and B stop and start the clock: SET freezes the registers while time goes on below
+ * the second; a divider in reset stops time, and the first update follows half a second after it
+ * is let go. */
 static void write_control(struct rtc *r, unsigned index, u8 val)
 {
     bool ticked = ticking(r), divided = divider_on(r);
@@ -250,7 +252,8 @@ u8 rtc_cmos_get(const struct rtc *r, u8 index)
 
 /* ---- state ---- */
 
-/* All times are RTC times, which follow the wall clock: a guest restored tomorrow sees tomorrow's date. */
+/* All times are RTC times, which follow the wall clock: a guest restored tomorrow sees
+ * tomorrow's date. */
 static const struct snap_field rtc_fields[] = {
     SNAP_U8(struct rtc, index),     SNAP_BOOL(struct rtc, nmi_masked),
     SNAP_U8(struct rtc, cmos),      SNAP_U8(struct rtc, flags),

@@ -44,8 +44,8 @@ static unsigned decode_hour(const u8 *regs, u8 val)
     return decode(regs, val & (u8)~HOURS_PM) % 12 + (val & HOURS_PM ? 12 : 0);
 }
 
-/* The calendar counts years from March, so that the leap day is a year's last: month m (0 = March) begins
- * on day (153 m + 2) / 5 of the year. */
+/* The calendar counts years from March, so that the leap day is a year's last: month m (0 =
+ * March) begins on day (153 m + 2) / 5 of the year. */
 static u64 days_from_date(unsigned year, unsigned month, unsigned day)
 {
     unsigned shifted = month > 2 ? month - 3 : month + 9;

@@ -11,6 +11,6 @@ void rtc_time_to_registers(u64 unix_sec, u8 *regs);
 /* The reverse; the day of the week is ignored, impossible values are clamped or carried over. */
 u64 rtc_registers_to_time(const u8 *regs);
 
-/* The first second after `after` that matches the alarm registers; C0h..FFh match anything. UINT64_MAX
- * when nothing ever does (an impossible time). */
+/* The first second after `after` that matches the alarm registers; C0h..FFh match anything.
+ * UINT64_MAX when nothing ever does (an impossible time). */
 u64 rtc_next_alarm(const u8 *regs, u64 after);

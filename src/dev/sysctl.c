@@ -80,8 +80,8 @@ static void write_reset(struct pciport *p, u8 val)
         p->host.reset(p->host.ctx, val & (CF9_HARD | CF9_FULL));
 }
 
-/* CONFIG_ADDRESS takes whole dwords only; a byte at CF9h is the reset register, other partial accesses
- * are none of ours (PCI 2.1, 3.7.4.1). */
+/* CONFIG_ADDRESS takes whole dwords only; a byte at CF9h is the reset register, other partial
+ * accesses are none of ours (PCI 2.1, 3.7.4.1). */
 static u64 pciport_read(void *dev, u64 off, unsigned size)
 {
     struct pciport *p = dev;

@@ -16,7 +16,8 @@ struct port92 {
     struct sysctl_host host;
 };
 
-/* Who answers in the configuration data window: addr as in CONFIG_ADDRESS without bits 31 and 1:0. */
+/* Who answers in the configuration data window: addr as in CONFIG_ADDRESS without bits 31 and
+ * 1:0. */
 struct pci_window {
     u32 (*read)(void *ctx, u32 addr, unsigned off, unsigned size);
     void (*write)(void *ctx, u32 addr, unsigned off, unsigned size, u32 val);

@@ -22,7 +22,8 @@ static u64 flush_read(void *dev, u64 off, unsigned size)
     return UINT64_MAX;
 }
 
-/* The guest asks that the host drop its mapping of a page. Engines keep theirs coherent by themselves. */
+/* The guest asks that the host drop its mapping of a page. Engines keep theirs coherent by
+ * themselves. */
 static void flush_write(void *dev, u64 off, unsigned size, u64 val)
 {
 }

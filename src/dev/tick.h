@@ -5,7 +5,8 @@
 #include "base/limits.h"
 #include "base/types.h"
 
-/* ns of guest time to ticks of a clock of `hz`, rounding down. Never overflows for hz below 2^32. */
+/* ns of guest time to ticks of a clock of `hz`, rounding down. Never overflows for hz below
+ * 2^32. */
 static inline u64 ticks_at(u64 ns, u64 hz)
 {
     return (u64)((unsigned __int128)ns * hz / NS_PER_SEC);
@@ -21,10 +22,11 @@ static inline u64 ticks_ns(u64 ticks, u64 hz)
 /* The policy for all periodic sources that make edges (8254, HPET, local APIC).
  *
  * The guest may program a period of one tick, and the host may run a timer late. So: at most one
- * interrupt per TIMER_MIN_NS is made. Ticks that passed meanwhile are a backlog, which is worked off
- * one interrupt at a time at twice the programmed rate, so that a guest that counts ticks keeps
- * its time through a short stall; beyond TICK_BACKLOG_MAX they are lost, as on a machine whose
- * interrupts were off for too long. Counter registers never lie: they are computed from the clock. */
+ * interrupt per TIMER_MIN_NS is made. Ticks that passed meanwhile are a backlog, which is worked
+ * off one interrupt at a time at twice the programmed rate, so that a guest that counts ticks
+ * keeps its time through a short stall; beyond TICK_BACKLOG_MAX they are lost, as on a machine
+ * whose interrupts were off for too long. Counter registers never lie: they are computed from
+ * the clock. */
 struct tick {
     u32 backlog; /* interrupts owed */
     u64 last_ns; /* when the last one was made */
@@ -44,7 +46,8 @@ static inline bool tick_take(struct tick *t, u64 now, u64 periods, u64 period_ns
     return take;
 }
 
-/* When to look again: `natural` is the end of the current period. Asking twice gives the same answer. */
+/* When to look again: `natural` is the end of the current period. Asking twice gives the same
+ * answer. */
 static inline u64 tick_next(const struct tick *t, u64 natural, u64 period_ns)
 {
     u64 at = natural;

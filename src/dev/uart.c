@@ -115,13 +115,15 @@ static void update_modem(struct uart *u)
 static void restart_timeout(struct uart *u)
 {
     u->timeout = false;
+    u->timeout_at = 0;
     if (!fifo_on(u) || !u->count) {
         timer_disarm(&u->timer);
         return;
     }
     u64 divisor = u->divisor ? u->divisor : 1;
     u64 wait = NS_PER_SEC * CHAR_BITS * TIMEOUT_CHARS * divisor / UART_CLOCK_HZ;
-    timer_arm(&u->timer, clock_now_ns(u->clock) + wait);
+    u->timeout_at = clock_now_ns(u->clock) + wait;
+    timer_arm(&u->timer, u->timeout_at);
 }
 
 static void push(struct uart *u, u8 byte)
@@ -300,6 +302,7 @@ static void uart_timeout(void *arg)
 {
     struct uart *u = arg;
     u->timeout = u->count != 0;
+    u->timeout_at = 0;
     update(u);
 }
 
@@ -310,7 +313,7 @@ static const struct snap_field uart_fields[] = {
     SNAP_U8(struct uart, fcr),   SNAP_U16(struct uart, divisor),
     SNAP_U8(struct uart, fifo),  SNAP_U8(struct uart, head),
     SNAP_U8(struct uart, count), SNAP_BOOL(struct uart, thre_pending),
-    SNAP_BOOL(struct uart, timeout), SNAP_END};
+    SNAP_BOOL(struct uart, timeout), SNAP_U64(struct uart, timeout_at), SNAP_END};
 
 static int uart_check(const void *scratch, struct err *e)
 {
@@ -325,10 +328,11 @@ static int uart_check(const void *scratch, struct err *e)
 static void uart_loaded(void *obj)
 {
     struct uart *u = obj;
-    bool timeout = u->timeout;
     u->starved = true; /* whoever feeds this end does not know how full it is now */
-    restart_timeout(u);
-    u->timeout = timeout && u->count;
+    if (u->timeout_at)
+        timer_arm(&u->timer, u->timeout_at);
+    else
+        timer_disarm(&u->timer);
     offer_room(u);
     update(u);
 }

@@ -22,6 +22,7 @@ struct uart {
     u8 head, count;
     bool thre_pending;  /* the transmitter emptied and nobody was told yet */
     bool timeout;       /* bytes below the trigger level wait too long */
+    u64 timeout_at;     /* when that will be so, ns; 0 = not waiting */
     bool starved;       /* the host wants to hear of room */
 
     struct irq_line irq;

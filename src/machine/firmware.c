@@ -29,6 +29,29 @@ static int write_bda(struct machine *m, const struct machine_config *cfg, struct
     return 0;
 }
 
+/* Interrupt vectors of real mode: all point at a routine that reports "not supported" (CF set in the flags it
+ * returns), so that a loader which tries the BIOS goes on instead of running through zeros. */
+static int write_ivt(struct machine *m, struct err *e)
+{
+    static const u8 not_supported[] = {
+        0x55,                   /* push bp */
+        0x89, 0xe5,             /* mov bp, sp */
+        0x80, 0x4e, 0x06, 0x01, /* or byte [bp+6], 1: CF of the caller */
+        0x5d,                   /* pop bp */
+        0xcf,                   /* iret */
+    };
+    u8 ivt[256 * 4];
+
+    for (unsigned i = 0; i < 256; i++) {
+        put_le16(ivt + 4 * i, (u16)(IVT_STUB_GPA & 0xffff));
+        put_le16(ivt + 4 * i + 2, 0xf000);
+    }
+    if (mem_write(m->mem, 0, ivt, sizeof(ivt)) ||
+        mem_write(m->mem, IVT_STUB_GPA, not_supported, sizeof(not_supported)))
+        return err_set(e, EFAULT, "real-mode vectors: the first megabyte is not RAM");
+    return 0;
+}
+
 typedef int table_builder(const struct tables_config *cfg, u8 *buf, size_t cap, u64 gpa,
                           struct err *e);
 
@@ -60,7 +83,9 @@ int machine_write_tables(struct machine *m, const struct machine_config *cfg, u6
     int rc;
 
     memcpy(t.com, cfg->serial, sizeof(t.com));
-    rc = write_bda(m, cfg, e);
+    rc = write_ivt(m, e);
+    if (!rc)
+        rc = write_bda(m, cfg, e);
     if (!rc)
         rc = write_table(m, &t, acpi_build, ACPI_GPA, ACPI_BYTES, e);
     if (!rc)

@@ -29,6 +29,7 @@
 #define MPTABLE_BYTES 0x1000u
 #define SMBIOS_GPA    0xf1000ull
 #define SMBIOS_BYTES  0x4000u
+#define IVT_STUB_GPA  0xff000ull /* what every real-mode vector points at */
 
 #define BIOS_SHADOW_MAX 0x20000u     /* bytes of --bios visible below 1 MiB */
 #define BIOS_MAX        (8ull << 20) /* larger images would cover device registers */

@@ -475,8 +475,8 @@ static void list_item(struct item_list *l, const struct snap_desc *desc, u32 ins
     l->n++;
 }
 
-/* Order matters for loading: the clock first, by which the others arm their timers; then controllers, so that a chip that drives its line finds the restored
- * input level and makes no edge; `wires` last, to put right what nobody drove. */
+/* Order matters for loading: the clock, by which chips arm their timers; controllers and wires,
+ * so that a chip that drives its line anew finds it as it was and makes no edge; then the chips. */
 size_t pc_snap_items(struct pc *pc, struct snap_item *out, size_t n)
 {
     struct item_list l = {out, n, 0};
@@ -487,6 +487,7 @@ size_t pc_snap_items(struct pc *pc, struct snap_item *out, size_t n)
         list_item(&l, &lapic_snap, i, &pc->cpu[i].lapic);
         list_item(&l, &pvclock_snap, i, &pc->cpu[i].pvclock);
     }
+    list_item(&l, &pc_wires_snap, 0, &pc->wires);
     list_item(&l, &hpet_snap, 0, &pc->hpet);
     list_item(&l, &pit_snap, 0, &pc->pit);
     list_item(&l, &rtc_snap, 0, &pc->rtc);
@@ -502,7 +503,6 @@ size_t pc_snap_items(struct pc *pc, struct snap_item *out, size_t n)
     }
     if (pc->cfg.testdev)
         list_item(&l, &testdev_snap, 0, &pc->testdev);
-    list_item(&l, &pc_wires_snap, 0, &pc->wires);
     return l.n;
 }
 

@@ -49,8 +49,9 @@ struct pc_config {
     bool pvpanic;        /* panic notifier at PC_PORT_PVPANIC */
     int debug_exit_port; /* <= 0: none */
 
-    /* All may be NULL. All may be called with locks of the board held, on any thread: they only note what
-     * happened (set a flag, write an eventfd, vcpu_kick) and never call back into the board. */
+    /* All may be NULL. All may be called with locks of the board held, on any thread: they only
+     * note what happened (set a flag, write an eventfd, vcpu_kick) and never call back into the
+     * board. */
     void *ctx;
     void (*attention)(void *ctx, unsigned cpu); /* an interrupt or NMI may be deliverable: engine
                                                    vcpu_attention, and wake the vCPU if it sleeps */
@@ -63,40 +64,42 @@ struct pc_config {
     void (*a20)(void *ctx, bool on);           /* the address line 20 gate changed (power-on: open) */
 };
 
-/* Builds the board and claims its regions on both buses. cfg is copied; what it points to must outlive
- * the board. Main thread. On failure nothing is claimed, *e says why. */
+/* Builds the board and claims its regions on both buses. cfg is copied; what it points to must
+ * outlive the board. Main thread. On failure nothing is claimed, *e says why. */
 must_check int pc_create(const struct pc_config *cfg, struct pc **out, struct err *e);
 /* After the last vCPU ran and no timer runs concurrently; removes its regions from the buses. */
 void pc_destroy(struct pc *pc);
 /* Power-on state of every chip (CMOS memory and the RTC's time live on). All vCPUs stopped. */
 void pc_reset(struct pc *pc);
 
-/* Interrupt inputs. Any thread; device locks may be held, the interrupt lock must not be (or may, when the
- * caller runs inside pc_snap_begin/end). `ctx` of pc_irq is the struct pc, so that it fits struct irq_line. */
+/* Interrupt inputs. Any thread; device locks may be held, the interrupt lock must not be (or
+ * may, when the caller runs inside pc_snap_begin/end). `ctx` of pc_irq is the struct pc, so that
+ * it fits struct irq_line. */
 void pc_irq(void *ctx, unsigned gsi, bool level);
-/* A message-signalled interrupt write (SDM vol. 3 11.11). Returns false when no processor took it. */
+/* A message-signalled interrupt write (SDM vol. 3 11.11). Returns false when no processor took
+ * it. */
 bool pc_msi(struct pc *pc, u64 addr, u32 data);
 /* The board's NMI button: LINT1 of every processor, unless masked by port 70h bit 7. */
 void pc_nmi(struct pc *pc);
 
-/* ACPI power button: sets PWRBTN_STS and raises SCI. Any thread. False when the guest has not enabled the
- * event, i.e. nobody will react. */
+/* ACPI power button: sets PWRBTN_STS and raises SCI. Any thread. False when the guest has not
+ * enabled the event, i.e. nobody will react. */
 bool pc_power_button(struct pc *pc);
 /* General-purpose event n (0..15), e.g. for hotplug notifications. Any thread. */
 void pc_gpe(struct pc *pc, unsigned n);
 
 /* Fills the callbacks of engine.h for one processor; `random` is left to the caller. */
 void pc_vcpu_env(struct pc *pc, unsigned cpu, struct vcpu_env *env);
-/* Says that the calling thread runs this processor from now on: accesses to the local APIC page reach its
- * APIC (a bus access carries no processor number). Once per vCPU thread, before its first run. Threads
- * that never said so reach processor 0's. */
+/* Says that the calling thread runs this processor from now on: accesses to the local APIC page
+ * reach its APIC (a bus access carries no processor number). Once per vCPU thread, before its
+ * first run. Threads that never said so reach processor 0's. */
 void pc_cpu_enter(struct pc *pc, unsigned cpu);
-/* What INIT does to the board's part of a processor was done before cfg->init was called; this is for
- * machines that reset one processor by themselves. */
+/* What INIT does to the board's part of a processor was done before cfg->init was called; this
+ * is for machines that reset one processor by themselves. */
 void pc_cpu_reset(struct pc *pc, unsigned cpu);
 
-/* Serial input. Any thread. pc_uart_rx takes what fits and returns how much that was; when it was less,
- * rx_ready follows. pc_uart_break sends a break condition. */
+/* Serial input. Any thread. pc_uart_rx takes what fits and returns how much that was; when it
+ * was less, rx_ready follows. pc_uart_break sends a break condition. */
 size_t pc_uart_room(struct pc *pc, unsigned n);
 size_t pc_uart_rx(struct pc *pc, unsigned n, const u8 *buf, size_t len);
 void pc_uart_break(struct pc *pc, unsigned n);
@@ -107,8 +110,9 @@ struct fwcfg *pc_fwcfg(struct pc *pc);
 void pc_cmos_set(struct pc *pc, u8 index, u8 val);
 u8 pc_cmos_get(struct pc *pc, u8 index);
 
-/* A PCI host bridge hooks the data window of configuration mechanism 1. `addr` is CONFIG_ADDRESS with
- * bits 31 and 1:0 cleared, off 0..3, size 1, 2 or 4 and never across a dword. Called with the port's lock held. */
+/* A PCI host bridge hooks the data window of configuration mechanism 1. `addr` is CONFIG_ADDRESS
+ * with bits 31 and 1:0 cleared, off 0..3, size 1, 2 or 4 and never across a dword. Called with
+ * the port's lock held. */
 struct pc_pci_hook {
     u32 (*read)(void *ctx, u32 addr, unsigned off, unsigned size);
     void (*write)(void *ctx, u32 addr, unsigned off, unsigned size, u32 val);
@@ -116,9 +120,10 @@ struct pc_pci_hook {
 };
 void pc_set_pci(struct pc *pc, const struct pc_pci_hook *hook);
 
-/* Snapshots. Fills up to n items and returns how many there are; they live as long as the board. Calls of
- * snap_save/snap_load over them go between begin and end, which take and drop every lock of the board in
- * order; vCPUs are stopped and the clock paused. Guest time is one of the items: loading sets the clock. */
+/* Snapshots. Fills up to n items and returns how many there are; they live as long as the board.
+ * Calls of snap_save/snap_load over them go between begin and end, which take and drop every
+ * lock of the board in order; vCPUs are stopped and the clock paused. Guest time is one of the
+ * items: loading sets the clock. */
 size_t pc_snap_items(struct pc *pc, struct snap_item *out, size_t n);
 void pc_snap_begin(struct pc *pc);
 void pc_snap_end(struct pc *pc);

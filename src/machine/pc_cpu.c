@@ -3,8 +3,9 @@
 
 #include "machine/pc_priv.h"
 
-/* A bus access carries no processor number, but local APICs share one address. So each vCPU thread says once
- * whose it is. Thread-local and not per board: a thread runs one vCPU of one machine at a time. */
+/* A bus access carries no processor number, but local APICs share one address. So each vCPU
+ * thread says once whose it is. Thread-local and not per board: a thread runs one vCPU of one
+ * machine at a time. */
 static _Thread_local struct {
     const struct pc *pc;
     unsigned cpu;

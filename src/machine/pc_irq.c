@@ -27,8 +27,8 @@ static bool asserted(const struct pc *pc, unsigned gsi)
     return pc->wires.source[gsi] != 0;
 }
 
-/* GSI n drives IRn of the 8259 pair, whose IR2 is the cascade, and pin n of the IOAPIC; but the timer's
- * GSI 0 arrives at pin 2, as the MADT says. */
+/* GSI n drives IRn of the 8259 pair, whose IR2 is the cascade, and pin n of the IOAPIC; but the
+ * timer's GSI 0 arrives at pin 2, as the MADT says. */
 static void drive_locked(struct pc *pc, unsigned gsi)
 {
     ASSERT(lock_held(&pc->irq_lock));
@@ -183,8 +183,8 @@ static bool page_used(const struct pc *pc, u64 base)
     return false;
 }
 
-/* A guest moved an APIC: claims the new page and gives back those nobody uses. The bus publishes its map
- * without waiting for readers, so this is fine under irq_lock. */
+/* A guest moved an APIC: claims the new page and gives back those nobody uses. The bus publishes
+ * its map without waiting for readers, so this is fine under irq_lock. */
 static void base_changed(void *ctx, unsigned id)
 {
     struct pc *pc = ctx;
@@ -268,7 +268,7 @@ void pc_nmi(struct pc *pc)
     pc_irq_leave(pc, taken);
 }
 
-/* ---- state: what lines are up. Loaded last, when every chip has driven its own. ---- */
+/* ---- state: what lines are up, as the chips that are loaded next will find them ---- */
 
 static const struct snap_field wires_fields[] = {
     SNAP_U32(struct pc_wires, source), SNAP_BOOL(struct pc_wires, hpet_legacy),

@@ -60,9 +60,10 @@
 #define PC_SLP_TYP_S5 5       /* \_S5 package: SLP_TYP for soft-off */
 #define PC_RESET_VALUE 0x06   /* FADT RESET_VALUE for PC_PORT_RESET (8-bit system I/O) */
 
-/* Global system interrupts. GSI n < 16 also drives the 8259 pair's IRn, except that IR2 is the cascade.
- * MADT: interrupt source override bus 0 IRQ 0 -> GSI 2 (edge, high); IRQ 9 -> GSI 9 level, active high
- * (`PC_GSI_SCI`); LINT1 = NMI on all processors. Raising GSI 0 drives IOAPIC pin 2. */
+/* Global system interrupts. GSI n < 16 also drives the 8259 pair's IRn, except that IR2 is the
+ * cascade. MADT: interrupt source override bus 0 IRQ 0 -> GSI 2 (edge, high); IRQ 9 -> GSI 9
+ * level, active high (`PC_GSI_SCI`); LINT1 = NMI on all processors. Raising GSI 0 drives IOAPIC
+ * pin 2. */
 #define PC_GSI_PIT 0
 #define PC_GSI_PIT_OVERRIDE 2
 #define PC_GSI_KBD 1

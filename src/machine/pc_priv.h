@@ -37,8 +37,8 @@ enum pc_source {
     SRC_COUNT = SRC_HPET + HPET_TIMERS
 };
 
-/* Lock order: a chip's lock, then irq_lock, then the clock's. irq_lock covers pic, ioapic, the local APICs
- * and `wires`; every other chip has its own. */
+/* Lock order: a chip's lock, then irq_lock, then the clock's. irq_lock covers pic, ioapic, the
+ * local APICs and `wires`; every other chip has its own. */
 struct pc_wires {
     u32 source[GSI_COUNT]; /* asserted sources of each GSI */
     bool hpet_legacy;      /* HPET timers 0 and 1 replace the 8254 and the RTC */
@@ -114,7 +114,8 @@ struct irq_line pc_line(struct pc *pc, enum pc_source src, unsigned gsi);
 struct irq_line pc_pit_line(struct pc *pc);
 struct irq_line pc_rtc_line(struct pc *pc);
 struct hpet_host pc_hpet_host(struct pc *pc);
-/* Takes irq_lock unless this thread holds it (inside pc_snap_begin); pass the result to pc_irq_leave. */
+/* Takes irq_lock unless this thread holds it (inside pc_snap_begin); pass the result to
+ * pc_irq_leave. */
 bool pc_irq_enter(struct pc *pc);
 void pc_irq_leave(struct pc *pc, bool taken);
 void pc_set_source(struct pc *pc, enum pc_source src, unsigned gsi, bool level);

@@ -79,9 +79,10 @@ X86_HANDLER(call)
         target = next + in->imm;
     else
         TRY(opnd_get(cpu, in, 0, &target));
-    /* The target is checked before the push: a bad one leaves the stack untouched. */
-    TRY(x86_jump_near(cpu, target, in->opsize));
-    int rc = x86_push(cpu, in->opsize, next);
+    /* As in processors, the return address is stored before the target is checked; a bad one takes only the stack
+     * pointer back. */
+    TRY(x86_push(cpu, in->opsize, next));
+    int rc = x86_jump_near(cpu, target, in->opsize);
     if (unlikely(rc))
         cpu->s.gpr[X86_RSP] = rsp;
     return rc;

@@ -40,6 +40,13 @@ int fp_refuse(struct x86_cpu *cpu, enum fp_kind kind)
     return kind == FP_MMX || kind == FP_SSE_MMX ? x87_pending(cpu) : X86_OK;
 }
 
+int fp_canonical_check(struct x86_cpu *cpu, unsigned seg, u64 lin, unsigned n)
+{
+    if (likely(x86_canonical(lin) && x86_canonical(lin + n - 1)))
+        return X86_OK;
+    return x86_raise_error(cpu, seg == X86_SS ? X86_SS_FAULT : X86_GP, 0);
+}
+
 int fp_alignment_check(struct x86_cpu *cpu, const struct x86_insn *in, unsigned n, unsigned align,
                        unsigned access)
 {

@@ -103,6 +103,7 @@ static must_check int probe_element(struct x86_cpu *cpu, unsigned seg, u64 ea, u
     u64 lin;
 
     TRY(x86_linear(cpu, seg, ea, size, X86_W, &lin));
+    TRY(fp_canonical_check(cpu, seg, lin, size));
     if (likely(!alignment_armed(cpu)))
         return x86_lin_probe(cpu, lin, size, X86_W);
     TRY(x86_lin_probe(cpu, lin, 1, X86_W));
@@ -227,7 +228,7 @@ static int op_gather(struct x86_cpu *cpu, const struct x86_insn *in)
         TRY(load_element(cpu, in->seg, ea, dst + i * size,
                          size)); /* progress stays in dst and mask */
         memset(mask + i * size, 0, size);
-        if (count * size <= 16)
+        if (vl == 16)
             memset(dst + 16, 0, 16);
     }
     memset(mask, 0, 32);

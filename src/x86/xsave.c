@@ -134,6 +134,7 @@ static must_check int image_linear(struct x86_cpu *cpu, const struct x86_insn *i
                                    unsigned align, unsigned access, u64 *lin)
 {
     TRY(x86_linear(cpu, in->seg, x86_ea(cpu, in), n, access, lin));
+    TRY(fp_canonical_check(cpu, in->seg, *lin, n));
     return *lin & (align - 1) ? x86_gp(cpu, 0) : X86_OK;
 }
 

@@ -8,16 +8,14 @@
 #include "engine/engine.h"
 #include "host/clock.h"
 
-/* Lines that begin with `!` are for us, the host's side of the board; the rest goes to engine script in
- * pieces between them:
- *   !cpus N                   before anything else: the board has N processors
- *   !uart PORT TEXT           the host sends (\n, \r and \\ are escapes); PORT 0 is COM1
- *   !uart-refused PORT N      of the last !uart, N bytes found no room
- *   !uart-ready PORT N        how often the port asked for more since the last such line
- *   !uart-break PORT
- *   !sent PORT TEXT           the guest transmitted exactly this since the last such line
- *   !expect EVENT             the oldest event not yet expected: see board.c; `none` if there is none
- *   !line GSI 0|1, !msi ADDR DATA, !nmi, !power-button, !reset */
+/* Lines that begin with `!` are for us, the host's side of the board; the rest goes to engine
+ * script in pieces between them: !cpus N                   before anything else: the board has N
+ * processors !uart PORT TEXT           the host sends (\n, \r and \\ are escapes); PORT 0 is
+ * COM1 !uart-refused PORT N      of the last !uart, N bytes found no room !uart-ready PORT N
+ * how often the port asked for more since the last such line !uart-break PORT !sent PORT TEXT
+ * the guest transmitted exactly this since the last such line !expect EVENT             the
+ * oldest event not yet expected: see board.c; `none` if there is none !line GSI 0|1, !msi ADDR
+ * DATA, !nmi, !power-button, !reset */
 
 struct runner {
     struct board board;

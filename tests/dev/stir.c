@@ -30,6 +30,11 @@ static u64 field(const u8 *p, unsigned bytes)
     return val;
 }
 
+static void note(struct board *b, u64 val)
+{
+    b->seen = (b->seen ^ val) * 0x100000001b3ull + 1;
+}
+
 static void access_bus(struct board *b, const u8 *act)
 {
     u64 addr, val = field(act + 4, 8);
@@ -51,10 +56,10 @@ static void access_bus(struct board *b, const u8 *act)
     if (write)
         bus_write(bus, addr, size, val);
     else
-        bus_read(bus, addr, size);
+        note(b, bus_read(bus, addr, size));
 }
 
-static void access_msr(const struct vcpu_env *env, const u8 *act)
+static void access_msr(struct board *b, const struct vcpu_env *env, const u8 *act)
 {
     static const u32 msrs[] = {0x1b, 0x6e0, 0x11, 0x12, 0x4b564d00, 0x4b564d01, 0x80b, 0x80f, 0x832};
     u32 msr = act[1] < ARRAY_SIZE(msrs) ? msrs[act[1]] : 0x800u + act[1] % 0x40;
@@ -62,16 +67,16 @@ static void access_msr(const struct vcpu_env *env, const u8 *act)
     if (msr == 0x1b && act[2] & 1) /* else #GP nearly always */
         val = 0xfee00000 | (val & 0xd00);
     if (act[0] & 0x10)
-        (void)env->msr_write(env->ctx, msr, val);
-    else
-        (void)env->msr_read(env->ctx, msr, &val);
+        note(b, (u64)env->msr_write(env->ctx, msr, val));
+    else if (!env->msr_read(env->ctx, msr, &val))
+        note(b, val);
 }
 
 static void processor(struct board *b, const struct vcpu_env *env, const u8 *act)
 {
     switch (act[0] >> 4 & 7) {
-    case 0: env->irq_ack(env->ctx); break;
-    case 1: env->nmi_take(env->ctx); break;
+    case 0: note(b, (u64)env->irq_ack(env->ctx)); break;
+    case 1: note(b, env->nmi_take(env->ctx)); break;
     case 2: env->cr8_write(env->ctx, act[4]); break;
     case 3: env->ferr(env->ctx, act[4] & 1); break;
     case 4: pc_msi(b->pc, 0xfee00000 | (field(act + 1, 3) & 0xfffff), (u32)field(act + 4, 4)); break;
@@ -93,7 +98,7 @@ void board_stir(struct board *b, const u8 act[STIR_BYTES])
     case 2: pc_irq(b->pc, act[1] % 25u, act[2] & 1); break;
     case 3: pc_uart_rx(b->pc, act[1] & 3, act + 4, act[2] & 7); break;
     case 4:
-    case 5: access_msr(&env, act); break;
+    case 5: access_msr(b, &env, act); break;
     default: access_bus(b, act); break;
     }
 }

@@ -85,7 +85,10 @@ static bool near(const struct dcase *c, u64 a, u64 b)
 static const char *compare_trap(const struct dcase *c, const struct outcome *n, const struct outcome *g)
 {
     if (n->trap != g->trap)
-        return area_misaligned(c, n, g) && excuse(RULE_AREA_AC) ? NULL : "exception";
+        return (area_misaligned(c, n, g) && excuse(RULE_AREA_AC)) ||
+                       (n->trap == X86_PF && g->trap == X86_GP && in_parts(c) && excuse(RULE_PARTS))
+                   ? NULL
+                   : "exception";
     if (n->trap == X86_PF) {
         if (!pf_error_equal(n, g))
             return "error code";
@@ -95,6 +98,16 @@ static const char *compare_trap(const struct dcase *c, const struct outcome *n, 
         return "error code";
     }
     return NULL;
+}
+
+static bool excuse_popa(ZydisMnemonic m)
+{
+    return (m == ZYDIS_MNEMONIC_POPA || m == ZYDIS_MNEMONIC_POPAD) && excuse(RULE_POPA);
+}
+
+static bool popa_partial(const struct dcase *c, const struct outcome *n)
+{
+    return n->trap >= 0 && c->valid && excuse_popa(c->z.mnemonic);
 }
 
 static const char *compare_regs(const struct dcase *c, const struct outcome *n, const struct outcome *g)
@@ -108,7 +121,7 @@ static const char *compare_regs(const struct dcase *c, const struct outcome *n, 
         return "rip";
     for (unsigned i = 0; i < (c->mode == MODE_64 ? 16u : 8u); i++) {
         u64 diff = (n->s.gpr[i] ^ g->s.gpr[i]) & mask;
-        if (diff && !(i == X86_RSP && retf_width(c, n, diff)))
+        if (diff && !(i == X86_RSP && retf_width(c, n, diff)) && !popa_partial(c, n))
             return names[i];
     }
     /* A faulting instruction may leave undefined flags undefined too. */
@@ -197,12 +210,6 @@ static bool partial_store(const struct dcase *c, const struct outcome *n)
     }
 }
 
-static bool call_store(const struct dcase *c, const struct outcome *n)
-{
-    return n->trap == X86_GP && c->z.mnemonic == ZYDIS_MNEMONIC_CALL &&
-           c->z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR && excuse(RULE_CALL_STORE);
-}
-
 const char *compare(const struct dcase *c, const struct outcome *n, const struct outcome *g)
 {
     if (n->hang)
@@ -216,7 +223,7 @@ const char *compare(const struct dcase *c, const struct outcome *n, const struct
     what = compare_regs(c, n, g);
     if (!what)
         what = compare_fp(c, &n->s.fpu, &g->s.fpu, faulted, n->trap >= 0);
-    if (!what && !memory_equal(c) && !header_only(c) && !call_store(c, n) && !partial_store(c, n))
+    if (!what && !memory_equal(c) && !header_only(c) && !partial_store(c, n))
         what = "memory";
     return what;
 }

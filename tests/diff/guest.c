@@ -308,7 +308,6 @@ void guest_begin(const struct dcase *c)
     s->exc_pending = false;
     s->dr6_pending = 0;
     s->cr2 = 0;
-    cpu->exc_depth = 0;
     cpu->retire = 0;
     x86_update_mode(cpu);
     g->executed = 0;

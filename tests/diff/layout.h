@@ -1,10 +1,11 @@
 /* layout.h - addresses shared by the native executor, its assembly and the guest; also read by assembly */
 #pragma once
 
-/* Linear addresses below 2 GiB: reachable by 32-bit code and by absolute 32-bit displacements. */
-#define CTX_ADDR 0x0f000000   /* struct native_ctx; the host's alone */
+/* The first two at places that random values hardly ever name.
+ * Linear addresses below 2 GiB: reachable by 32-bit code and by absolute 32-bit displacements. */
+#define CTX_ADDR 0x5a3c4000   /* struct native_ctx; the host's alone */
 #define CTX_BYTES 0x4000
-#define STUB_ADDR 0x0f010000  /* entry and exit code; the host's alone */
+#define STUB_ADDR 0x5a3d4000  /* entry and exit code; the host's alone */
 #define STUB_BYTES 0x1000
 #define CODE_ADDR 0x10000000  /* instructions under test: read and execute */
 #define CODE_BYTES 0x10000

@@ -281,8 +281,6 @@ static void poke_fp_image(struct dcase *c, struct rng *r)
     if (chance(r, 95))
         memcpy(image + 520, zero, 56);
     memory_poke(c->ea, image, sizeof(image));
-    c->in.gpr[X86_RAX] = rnd(r) & 7;
-    c->in.gpr[X86_RDX] = 0;
 }
 
 static void steer_division(struct dcase *c, struct rng *r)
@@ -331,6 +329,8 @@ static void steer_before(struct dcase *c, struct rng *r)
         break;
     case ZYDIS_MNEMONIC_XSAVE:
     case ZYDIS_MNEMONIC_XSAVE64:
+    case ZYDIS_MNEMONIC_XRSTOR:
+    case ZYDIS_MNEMONIC_XRSTOR64:
         c->in.gpr[X86_RAX] = rnd(r) & 7;
         c->in.gpr[X86_RDX] = 0;
         break;
@@ -475,7 +475,7 @@ bool steer(struct dcase *c, struct rng *r)
     if (!steer_after(c, r))
         return false;
     /* The base register may be RAX or RDX: no parts that the guest does not have. */
-    if (c->z.meta.category == ZYDIS_CATEGORY_XSAVE &&
+    if (c->z.meta.isa_ext == ZYDIS_ISA_EXT_XSAVE &&
         ((u32)c->in.gpr[X86_RDX] || (u32)c->in.gpr[X86_RAX] > 7))
         return false;
     /* Never the harness's own pages. */

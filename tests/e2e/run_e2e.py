@@ -9,10 +9,13 @@ skipped. --boots adds N boots in a row.
 import argparse
 import json
 import os
+import pty
+import select
 import signal
 import struct
 import subprocess
 import sys
+import termios
 import time
 
 BOOT_LIMIT_S = 300  # an interpreter under sanitizers on a busy machine
@@ -219,7 +222,7 @@ def four_gigabytes():
 def kaslr_is_on():
     bases = set()
     for _ in range(3):
-        status, out, err = run("--", "grep", "-w", "_text", "/proc/kallsyms")
+        status, out, err = run("--", "grep", "-w", "-m1", "_text", "/proc/kallsyms")
         check(status == 0, status, err)
         bases.add(out.split()[0])
     check(len(bases) > 1, "the kernel lay at the same address three times:", bases)
@@ -235,10 +238,90 @@ def pvh_kernel():
     expect(run("-k", vmlinux, "--", "uname", "-r"), 0, kernel_release() + b"\n")
 
 
+class Terminal:
+    """The program on a terminal of its own."""
+
+    def __init__(self, *args):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execv(ARGS.ring3, [ARGS.ring3, "run", "-e", ARGS.engine, *args])
+        self.text = b""
+
+    def expect(self, part, limit=BOOT_LIMIT_S):
+        end = time.monotonic() + limit
+        while part not in self.text:
+            ready = select.select([self.fd], [], [], max(0, end - time.monotonic()))[0]
+            check(ready, "no %r on the terminal: %r" % (part, self.text[-800:]))
+            try:
+                more = os.read(self.fd, 4096)
+            except OSError:
+                more = b""
+            check(more, "the terminal closed before %r: %r" % (part, self.text[-800:]))
+            self.text += more
+        self.text = self.text[self.text.index(part) + len(part):]
+
+    def type(self, keys):
+        os.write(self.fd, keys)
+
+    def close(self):
+        """The exit status; the terminal must be as it was."""
+        end = time.monotonic() + 60
+        cooked = termios.tcgetattr(self.fd)[3] & termios.ICANON
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                break
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
+            try:
+                if select.select([self.fd], [], [], 0.05)[0]:
+                    os.read(self.fd, 4096)
+                cooked = termios.tcgetattr(self.fd)[3] & termios.ICANON
+            except OSError:
+                pass
+        os.close(self.fd)
+        check(cooked, "the terminal was left in raw mode")
+        return os.waitstatus_to_exitcode(status)
+
+
 @test()
 def console_shell():
-    status, out, err = run(stdin=b"echo sum $((40 + 2))\nexit\n")
-    check(status == 0 and b"sum 42" in out, status, out[-400:], err)
+    t = Terminal()
+    t.expect(b"Ctrl-a h")
+    t.expect(b"# ")
+    t.type(b"echo sum $((40 + 2)); stty size\r")
+    t.expect(b"sum 42\r\n")
+    t.type(b"exit\r")
+    check(t.close() == 0, "status")
+
+
+@test()
+def console_escapes():
+    t = Terminal()
+    t.expect(b"Ctrl-a h")
+    t.type(b"\1h")
+    t.expect(b"Ctrl-a x  end the run")
+    t.type(b"\1cinfo registers\r")
+    t.expect(b"rip ")
+    t.type(b"cont\r\1x")
+    check(t.close() == 0, "status")
+
+
+@test()
+def command_on_a_terminal():
+    t = Terminal("--", "sh", "-c", "tty; read line; echo got $line; exit 5")
+    t.expect(b"/dev/pts/")
+    t.type(b"abc\r")
+    t.expect(b"got abc\r\n")
+    check(t.close() == 5, "status")
+
+
+@test()
+def interrupt_key_reaches_the_command():
+    t = Terminal("--", "sh", "-c", "echo up; exec sleep 1000")
+    t.expect(b"up")
+    t.type(b"\3")
+    check(t.close() == 130, "status")
 
 
 @test()

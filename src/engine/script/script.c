@@ -61,7 +61,8 @@ static void vcpu_destroy(struct engine_vcpu *v)
     free(v);
 }
 
-/* vCPU 0 runs the whole script, on behalf of whichever vCPU a `cpu` statement names; the others sleep. */
+/* vCPU 0 runs the whole script, on behalf of whichever vCPU a `cpu` statement names; the others
+ * sleep. */
 static void vcpu_run(struct engine_vcpu *v, struct vcpu_exit *exit)
 {
     struct engine_vm *vm = v->vm;

@@ -15,11 +15,13 @@ enum boot_format boot_detect(const struct boot_file *f)
 
     if (f->len >= LINUX_MAGIC_OFFSET + 4 && !memcmp(f->data + LINUX_MAGIC_OFFSET, "HdrS", 4))
         return BOOT_BZIMAGE;
-    if (multiboot_find(f, &header))
+    /* A kernel with both (Xen) is started by PVH, which assumes no BIOS services. */
+    bool elf = elf_magic(f), parsed = elf && elf_parse(f, &img, NULL) == 0;
+    if (multiboot_find(f, &header) && !(parsed && img.has_pvh))
         return BOOT_MULTIBOOT;
-    if (!elf_magic(f))
+    if (!elf)
         return BOOT_UNKNOWN;
-    return elf_parse(f, &img, NULL) == 0 && !img.has_pvh ? BOOT_ELF : BOOT_PVH;
+    return parsed && !img.has_pvh ? BOOT_ELF : BOOT_PVH;
 }
 
 int boot_load(const struct boot_request *r, struct x86_state *s, struct err *e)

@@ -93,6 +93,10 @@ static int check_header(struct bzimage *b, struct err *e)
     if (b->code_len <= ENTRY_64)
         return boot_bad(b->r, e, "syssize: %llu bytes of code have no 64-bit entry",
                         (unsigned long long)b->code_len);
+    /* syssize counts paragraphs of 16 bytes: the last one need not be whole in the file. */
+    if (b->code_off < f->len && f->len - b->code_off < b->code_len &&
+        b->code_len - (f->len - b->code_off) < 16)
+        b->code_len = f->len - b->code_off;
     if (!range_ok(b->code_off, b->code_len, f->len))
         return boot_bad(
             b->r, e, "truncated: setup_sects and syssize need %llu bytes, the file has %llu",
