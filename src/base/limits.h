@@ -16,7 +16,7 @@
 /* A periodic timer of the guest fires at most this often, whatever the guest programs; what it
  * misses is coalesced (dev/tick.h). */
 #define TIMER_MIN_NS 20000ull
-#define TICK_BACKLOG_MAX 32       /* missed periodic ticks that are made up for; older ones are lost */
+#define TICK_BACKLOG_MAX 32       /* missed periodic ticks that are made up for */
 #define FWCFG_ITEMS_MAX 128       /* fw_cfg keys and files */
 #define FWCFG_NAME_MAX 56         /* bytes of a fw_cfg file name, NUL included (ABI) */
 #define DEBUG_PORTS_MAX 4         /* write-only debug ports on a board */

@@ -15,6 +15,7 @@ static void show_registers(struct machine *m)
     static const char *const name[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                          "r8 ", "r9 ", "r10", "r11", "r12", "r13", "r14", "r15"};
     static const char *const sreg[X86_SREGS] = {"es", "cs", "ss", "ds", "fs", "gs"};
+    char flags[16] = "";
     struct x86_state s;
 
     machine_pause(m);
@@ -24,24 +25,24 @@ static void show_registers(struct machine *m)
     }
     machine_resume(m);
     for (unsigned i = 0; i < 16; i++)
-        fprintf(stderr, "%s %016llx%s", name[i], (unsigned long long)s.gpr[i],
-                i % 4 == 3 ? "\n" : "  ");
-    fprintf(stderr, "rip %016llx  rflags %08llx ", (unsigned long long)s.rip,
-            (unsigned long long)s.rflags);
+        report_text("%s %016llx%s", name[i], (unsigned long long)s.gpr[i],
+                    i % 4 == 3 ? "\n" : "  ");
     for (unsigned i = 0; flag_letters[i]; i++)
-        fputc(s.rflags >> i & 1 && flag_letters[i] != '.' ? flag_letters[i] : '-', stderr);
-    fprintf(stderr, "  cpl %u%s\n", s.cpl, s.activity == X86_HALTED ? "  halted" : "");
+        flags[i] = s.rflags >> i & 1 && flag_letters[i] != '.' ? flag_letters[i] : '-';
+    report_text("rip %016llx  rflags %08llx %s  cpl %u%s\n", (unsigned long long)s.rip,
+                (unsigned long long)s.rflags, flags, s.cpl,
+                s.activity == X86_HALTED ? "  halted" : "");
     for (unsigned i = 0; i < X86_SREGS; i++)
-        fprintf(stderr, "%s %04x base %016llx limit %08x attr %04x\n", sreg[i], s.seg[i].sel,
-                (unsigned long long)s.seg[i].base, s.seg[i].limit, s.seg[i].attr);
-    fprintf(stderr, "cr0 %llx  cr2 %llx  cr3 %llx  cr4 %llx  efer %llx\n",
-            (unsigned long long)s.cr0, (unsigned long long)s.cr2, (unsigned long long)s.cr3,
-            (unsigned long long)s.cr4, (unsigned long long)s.efer);
+        report_text("%s %04x base %016llx limit %08x attr %04x\n", sreg[i], s.seg[i].sel,
+                    (unsigned long long)s.seg[i].base, s.seg[i].limit, s.seg[i].attr);
+    report_text("cr0 %llx  cr2 %llx  cr3 %llx  cr4 %llx  efer %llx\n", (unsigned long long)s.cr0,
+                (unsigned long long)s.cr2, (unsigned long long)s.cr3, (unsigned long long)s.cr4,
+                (unsigned long long)s.efer);
 }
 
 static void show_counter(void *arg, const char *name, u64 value)
 {
-    fprintf(stderr, "%-24s%llu\n", name, (unsigned long long)value);
+    report_text("%-24s%llu\n", name, (unsigned long long)value);
 }
 
 static void run_command(struct monitor *mon, struct machine *m)
@@ -53,22 +54,22 @@ static void run_command(struct monitor *mon, struct machine *m)
     else if (!strcmp(line, "info stats"))
         machine_stats(m, show_counter, NULL);
     else if (!strcmp(line, "info status"))
-        fprintf(stderr, "running, processor model %s\n", machine_cpu_model(m));
+        report_text("running, processor model %s\n", machine_cpu_model(m));
     else if (!strcmp(line, "powerdown"))
-        fputs(machine_power_button(m) ? "pressed\n" : "the guest does not listen\n", stderr);
+        report_text("%s", machine_power_button(m) ? "pressed\n" : "the guest does not listen\n");
     else if (!strcmp(line, "quit"))
         machine_stop(m, STOP_QUIT);
     else if (!strcmp(line, "cont"))
         mon->active = false;
     else if (*line)
-        fputs("commands: info registers, info status, info stats, powerdown, quit, cont\n", stderr);
+        report_text("commands: info registers, info status, info stats, powerdown, quit, cont\n");
 }
 
 void monitor_toggle(struct monitor *mon)
 {
     mon->active = !mon->active;
     mon->len = 0;
-    fputs(mon->active ? "\nmonitor; Ctrl-a c or cont goes back\n" PROMPT : "\n", stderr);
+    report_text("%s", mon->active ? "\nmonitor; Ctrl-a c or cont goes back\n" PROMPT : "\n");
 }
 
 void monitor_key(struct monitor *mon, struct machine *m, u8 key)
@@ -76,15 +77,15 @@ void monitor_key(struct monitor *mon, struct machine *m, u8 key)
     if (key == '\r' || key == '\n') {
         mon->line[mon->len] = '\0';
         mon->len = 0;
-        fputc('\n', stderr);
+        report_text("\n");
         run_command(mon, m);
         if (mon->active)
-            fputs(PROMPT, stderr);
+            report_text(PROMPT);
     } else if ((key == '\b' || key == 0x7f) && mon->len > 0) {
         mon->len--;
-        fputs("\b \b", stderr);
+        report_text("\b \b");
     } else if (key >= ' ' && key < 0x7f && mon->len < MONITOR_LINE - 1) {
         mon->line[mon->len++] = (char)key;
-        fputc(key, stderr);
+        report_text("%c", key);
     }
 }

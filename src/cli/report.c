@@ -10,7 +10,7 @@
 #include "host/clock.h"
 #include "host/term.h"
 
-static bool quiet, terminal, color;
+static bool quiet, terminal, color, raw;
 static struct clock *since; /* starts at report_setup */
 
 void report_setup(bool be_quiet)
@@ -29,14 +29,43 @@ u64 report_elapsed_ms(void)
     return since ? clock_now_ns(since) / 1000000 : 0;
 }
 
-/* One write a line, so that lines of several threads do not mix. A raw terminal still turns \n into
- * CR LF. */
+static void put(const char *text)
+{
+    for (; *text; text++) {
+        if (raw && *text == '\n')
+            fputc('\r', stderr);
+        fputc(*text, stderr);
+    }
+}
+
 static void say(const char *before, const char *after, const char *fmt, va_list ap)
 {
     char text[1400];
 
     vsnprintf(text, sizeof(text), fmt, ap);
-    fprintf(stderr, "%sring3: %s%s\n", before, text, after);
+    flockfile(stderr);
+    put(before);
+    put("ring3: ");
+    put(text);
+    put(after);
+    put("\n");
+    funlockfile(stderr);
+}
+
+void report_raw(bool on)
+{
+    raw = on;
+}
+
+void report_text(const char *fmt, ...)
+{
+    char text[1400];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    put(text);
 }
 
 void report_error(const char *fmt, ...)

@@ -17,5 +17,10 @@ void report_progress(const char *fmt, ...) printf_like(1, 2);
 /* Milliseconds since report_setup, of host time. */
 u64 report_elapsed_ms(void);
 
+/* While the terminal is raw, newlines of ours become CR LF. */
+void report_raw(bool on);
+/* Text as it is, to stderr: for answers to keys. */
+void report_text(const char *fmt, ...) printf_like(1, 2);
+
 /* An error of the command line: one line and where to look. Returns EXIT_USAGE. */
 int report_usage(const char *verb, const struct err *e);

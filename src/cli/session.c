@@ -22,7 +22,7 @@ size_t session_keys(struct session *s, const u8 *in, size_t len, u8 *out)
         case ESCAPE_NONE: break;
         case ESCAPE_QUIT: machine_stop(s->m, STOP_QUIT); break;
         case ESCAPE_MONITOR: monitor_toggle(&s->monitor); break;
-        case ESCAPE_HELP: fprintf(stderr, "\n%s", ESCAPE_TEXT); break;
+        case ESCAPE_HELP: report_text("\n%s", ESCAPE_TEXT); break;
         default:
             if (s->monitor.active)
                 monitor_key(&s->monitor, s->m, (u8)key);
@@ -142,8 +142,10 @@ static int go_raw(struct session *s, struct err *e)
     if (rc)
         return rc;
     s->raw = wanted;
-    if (wanted)
+    if (wanted) {
+        report_raw(true);
         report_note(ESCAPE_HINT);
+    }
     return 0;
 }
 
@@ -207,6 +209,7 @@ void session_close(struct session *s, bool wait)
     if (s->port)
         serial_connect(s->port, NULL);
     term_restore();
+    report_raw(false);
 }
 
 void session_free(struct session *s)

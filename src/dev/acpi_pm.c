@@ -160,8 +160,8 @@ void acpi_pm_reset(struct acpi_pm *p)
     update(p);
 }
 
-void acpi_pm_init(struct acpi_pm *p, struct clock *clock, struct lock *lock, const struct irq_line *sci,
-                  u8 s5_type, void (*power_off)(void *ctx), void *ctx)
+void acpi_pm_init(struct acpi_pm *p, struct clock *clock, struct lock *lock,
+                  const struct irq_line *sci, u8 s5_type, void (*power_off)(void *ctx), void *ctx)
 {
     memset(p, 0, sizeof(*p));
     p->clock = clock;

@@ -30,8 +30,8 @@ struct acpi_pm {
 
 /* `lock` is the one the bus takes around acpi_pm_ops; the timer takes it too. power_off is
  * called with it held and must not call back. */
-void acpi_pm_init(struct acpi_pm *p, struct clock *clock, struct lock *lock, const struct irq_line *sci,
-                  u8 s5_type, void (*power_off)(void *ctx), void *ctx);
+void acpi_pm_init(struct acpi_pm *p, struct clock *clock, struct lock *lock,
+                  const struct irq_line *sci, u8 s5_type, void (*power_off)(void *ctx), void *ctx);
 void acpi_pm_fini(struct acpi_pm *p); /* without the lock */
 void acpi_pm_reset(struct acpi_pm *p);
 

@@ -19,7 +19,7 @@ enum apic_mode {
     APIC_EXTINT
 };
 
-#define APIC_DEST_ALL 0xffffffffu /* broadcast; senders with 8-bit destinations translate FFh to it */
+#define APIC_DEST_ALL 0xffffffffu /* broadcast; 8-bit senders translate FFh to it */
 
 struct apic_msg {
     u32 dest;

@@ -1,4 +1,4 @@
-/* debug.h - small ports for people who test guests: debug console, exit port, panic notifier, DMA page scratch */
+/* debug.h - debug console, exit port, panic notifier and DMA page registers */
 #pragma once
 
 #include "mem/bus.h"

@@ -131,7 +131,8 @@ const struct region_ops fwcfg_ops = {fwcfg_read, fwcfg_write, 1, 8, 1, 8, true};
 /* The items are configuration, not state: a machine that is restored was built with the same
  * ones. */
 static const struct snap_field fwcfg_fields[] = {
-    SNAP_U16(struct fwcfg, key), SNAP_U32(struct fwcfg, offset), SNAP_U64(struct fwcfg, dma), SNAP_END};
+    SNAP_U16(struct fwcfg, key), SNAP_U32(struct fwcfg, offset), SNAP_U64(struct fwcfg, dma),
+    SNAP_END};
 
 /* Every key, offset and address is one the guest may set. */
 static int fwcfg_check(const void *scratch, struct err *e)

@@ -73,15 +73,17 @@ void fwcfg_reset(struct fwcfg *f);
  * outlive the device (kernels, initrds). Adding a key or a file name again replaces it. -ENOSPC,
  * -ENOMEM or -EINVAL (name too long, more than 4 GiB) with nothing changed. */
 must_check int fwcfg_add(struct fwcfg *f, u16 key, const void *data, size_t len, struct err *e);
-must_check int fwcfg_add_static(struct fwcfg *f, u16 key, const void *data, size_t len, struct err *e);
+must_check int fwcfg_add_static(struct fwcfg *f, u16 key, const void *data, size_t len,
+                                struct err *e);
 must_check int fwcfg_add_u16(struct fwcfg *f, u16 key, u16 val, struct err *e);
 must_check int fwcfg_add_u32(struct fwcfg *f, u16 key, u32 val, struct err *e);
 must_check int fwcfg_add_u64(struct fwcfg *f, u16 key, u64 val, struct err *e);
-must_check int fwcfg_add_string(struct fwcfg *f, u16 key, const char *text, struct err *e); /* with NUL */
+/* With its NUL. */
+must_check int fwcfg_add_string(struct fwcfg *f, u16 key, const char *text, struct err *e);
 must_check int fwcfg_add_file(struct fwcfg *f, const char *name, const void *data, size_t len,
                               struct err *e);
-must_check int fwcfg_add_file_static(struct fwcfg *f, const char *name, const void *data, size_t len,
-                                     struct err *e);
+must_check int fwcfg_add_file_static(struct fwcfg *f, const char *name, const void *data,
+                                     size_t len, struct err *e);
 
 extern const struct region_ops fwcfg_ops; /* 12 ports: 510h selector, 511h data, 514h DMA address */
 extern const struct snap_desc fwcfg_snap;

@@ -35,8 +35,8 @@ static struct fwcfg_item *find_file(struct fwcfg *f, const char *name)
     return NULL;
 }
 
-static int set_item(struct fwcfg *f, u16 key, const char *name, const void *data, size_t len, bool copy,
-                    struct err *e)
+static int set_item(struct fwcfg *f, u16 key, const char *name, const void *data, size_t len,
+                    bool copy, struct err *e)
 {
     struct fwcfg_item *it = (struct fwcfg_item *)fwcfg_find(f, key);
     u8 *own = NULL;

@@ -16,7 +16,8 @@
 
 /* Capabilities: 63-32 period in fs | 31-16 vendor | 15 legacy routing | 13 64-bit counter | 12-8
  * last timer | 7-0 revision. The low half is also the id in the ACPI table. */
-#define CAPABILITIES (HPET_PERIOD_FS << 32 | 0x8086u << 16 | BIT(15) | BIT(13) | (HPET_TIMERS - 1) << 8 | 1)
+#define CAPABILITIES                                                                               \
+    (HPET_PERIOD_FS << 32 | 0x8086u << 16 | BIT(15) | BIT(13) | (HPET_TIMERS - 1) << 8 | 1)
 #define CONFIG_ENABLE 0x01
 #define CONFIG_LEGACY 0x02
 
@@ -309,8 +310,8 @@ static int hpet_check(const void *scratch, struct err *e)
         return err_set(e, EINVAL, "hpet: impossible start time");
     for (unsigned n = 0; n < HPET_TIMERS; n++) {
         const struct hpet_timer *t = &h->timers[n];
-        if ((t->config & ~T_WRITABLE) || !tick_sane(&t->tick) || t->comparator != wrap(t, t->comparator) ||
-            t->period != wrap(t, t->period))
+        if ((t->config & ~T_WRITABLE) || !tick_sane(&t->tick) ||
+            t->comparator != wrap(t, t->comparator) || t->period != wrap(t, t->period))
             return err_set(e, EINVAL, "hpet: impossible state of timer %u", n);
     }
     return 0;

@@ -22,7 +22,7 @@ struct hpet_timer {
 struct hpet_host {
     void (*gsi)(void *ctx, unsigned timer, unsigned gsi, bool level);
     void (*legacy)(void *ctx, unsigned n, bool level);
-    void (*legacy_mode)(void *ctx, bool on); /* on: the 8254 and the RTC are cut off from IRQ 0 and 8 */
+    void (*legacy_mode)(void *ctx, bool on); /* on: 8254 and RTC are cut off from IRQ 0 and 8 */
     void *ctx;
 };
 

@@ -193,7 +193,7 @@ static void argument(struct i8042 *k, u8 cmd, u8 val)
     case CMD_WRITE_RAM: set_command_byte(k, val); break;
     case CMD_WRITE_OUTPUT: write_output_port(k, val); break;
     case CMD_LOOP_KBD: send(k, val, FROM_KBD); break;
-    case CMD_LOOP_AUX: send(k, val, FROM_CONTROLLER); break; /* no mouse port: not marked as a mouse's */
+    case CMD_LOOP_AUX: send(k, val, FROM_CONTROLLER); break; /* not as a mouse's: no such port */
     case CMD_WRITE_AUX: send(k, KBD_RESEND, FROM_CONTROLLER); break; /* nobody is there */
     default: k->ram[cmd - CMD_WRITE_RAM] = val; break;
     }
@@ -282,7 +282,7 @@ void i8042_reset(struct i8042 *k)
     k->kbd = kbd;
     k->aux = aux;
     k->host = host;
-    k->command = CB_KBD_OFF | CB_AUX_OFF;
+    k->command = CB_TRANSLATE | CB_KBD_OFF | CB_AUX_OFF; /* translating, as firmware leaves it */
     k->output_port = OUT_POWER_ON;
     update(k);
 }

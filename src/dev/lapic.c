@@ -253,6 +253,8 @@ int lapic_ack(struct lapic *l)
 bool lapic_nmi_take(struct lapic *l)
 {
     u8 was = __atomic_load_n(&l->nmi, __ATOMIC_ACQUIRE), is;
+    if (!was)
+        return false; /* asked at every boundary: no locked access then */
     do {
         is = was & NMI_COUNT ? (u8)((was & NMI_COUNT) - 1) | NMI_SERVING : 0;
     } while (!__atomic_compare_exchange_n(&l->nmi, &was, is, false, __ATOMIC_ACQ_REL,

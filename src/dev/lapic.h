@@ -29,7 +29,7 @@ struct lapic_wiring {
     int (*extint_ack)(void *ctx);              /* INTA cycles of the 8259 pair on LINT0 */
     void (*init)(void *ctx, unsigned id);
     void (*sipi)(void *ctx, unsigned id, u8 vector);
-    void (*base_changed)(void *ctx, unsigned id); /* IA32_APIC_BASE: the page moved or (dis)appeared */
+    void (*base_changed)(void *ctx, unsigned id); /* the page moved, appeared or went */
 };
 
 struct lapic {

@@ -1,4 +1,4 @@
-/* lapic_regs.c - local APIC registers as the xAPIC page and as x2APIC MSRs (SDM vol. 3 11.4, 11.12) */
+/* lapic_regs.c - local APIC registers: xAPIC page and x2APIC MSRs (SDM vol. 3 11.4, 11.12) */
 #include <errno.h>
 
 #include "dev/lapic.h"

@@ -1,4 +1,4 @@
-/* lapic_timer.c - the local APIC's timer: one-shot, periodic and TSC-deadline (SDM vol. 3 11.5.4) */
+/* lapic_timer.c - local APIC timer: one-shot, periodic, TSC-deadline (SDM vol. 3 11.5.4) */
 #include "base/freq.h"
 #include "dev/lapic.h"
 

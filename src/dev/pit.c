@@ -175,7 +175,9 @@ static void load(struct pit *p, struct pit_channel *c, u16 raw)
     u64 now = pit_now(p);
     u32 n = raw;
     if (c->bcd)
-        n = MIN((raw >> 12) * 1000u + (raw >> 8 & 15) * 100u + (raw >> 4 & 15) * 10u + (raw & 15), 9999u);
+        n = (raw >> 12) * 1000u + (raw >> 8 & 15) * 100u + (raw >> 4 & 15) * 10u + (raw & 15);
+    if (c->bcd)
+        n = MIN(n, 9999u); /* digits above 9 */
     if (n == 0)
         n = c->bcd ? 10000 : 65536;
     if (periodic(c) && n == 1)

@@ -73,7 +73,7 @@ void rtc_time_to_registers(u64 unix_sec, u8 *regs)
     regs[SECONDS] = encode(regs, (unsigned)(sec % 60));
     regs[MINUTES] = encode(regs, (unsigned)(sec / 60 % 60));
     regs[HOURS] = encode_hour(regs, (unsigned)(sec / 3600));
-    regs[WEEKDAY] = encode(regs, (unsigned)((days + 4) % 7 + 1)); /* 1 = Sunday; 1970 began on a Thursday */
+    regs[WEEKDAY] = encode(regs, (unsigned)((days + 4) % 7 + 1)); /* 1970 began on day 5 of 1..7 */
     regs[MONTHDAY] = encode(regs, day);
     regs[MONTH] = encode(regs, month);
     regs[YEAR] = encode(regs, year % 100);
@@ -83,8 +83,9 @@ void rtc_time_to_registers(u64 unix_sec, u8 *regs)
 u64 rtc_registers_to_time(const u8 *regs)
 {
     unsigned century = decode(regs, regs[CENTURY]);
-    unsigned year = (century >= 19 && century <= 99 ? century : 20) * 100 + decode(regs, regs[YEAR]);
+    unsigned year = decode(regs, regs[YEAR]);
     unsigned month = decode(regs, regs[MONTH]), day = decode(regs, regs[MONTHDAY]);
+    year += 100 * (century >= 19 && century <= 99 ? century : 20);
     month = month < 1 ? 1 : month > 12 ? 12 : month;
     day = day < 1 ? 1 : day;
     year = year < 1970 ? 1970 : year;

@@ -103,7 +103,8 @@ static void pciport_write(void *dev, u64 off, unsigned size, u64 val)
     else if (off == OFF_RESET && size == 1)
         write_reset(p, (u8)val);
     else if (off >= OFF_DATA && (p->address & ADDRESS_ENABLE) && p->window.write)
-        p->window.write(p->window.ctx, p->address & ~ADDRESS_ENABLE, (unsigned)off & 3, size, (u32)val);
+        p->window.write(p->window.ctx, p->address & ~ADDRESS_ENABLE, (unsigned)off & 3, size,
+                        (u32)val);
 }
 
 const struct region_ops pciport_ops = {pciport_read, pciport_write, 1, 4, 1, 4, false};

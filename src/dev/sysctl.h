@@ -1,4 +1,4 @@
-/* sysctl.h - system control ports: 92h, the reset register CF9h and PCI configuration mechanism 1 around it */
+/* sysctl.h - system control ports: 92h, reset register CF9h, PCI configuration mechanism 1 */
 #pragma once
 
 #include "mem/bus.h"

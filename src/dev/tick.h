@@ -1,4 +1,4 @@
-/* tick.h - periodic interrupts: converting time to ticks, and what happens to ticks nobody could take */
+/* tick.h - time to ticks, and what happens to periodic ticks that nobody could take */
 #pragma once
 
 #include "base/freq.h"

@@ -230,7 +230,7 @@ static void write_ier(struct uart *u, u8 val)
 static void write_fcr(struct uart *u, u8 val)
 {
     bool flip = (val ^ u->fcr) & FCR_ENABLE;
-    u->fcr = val & FCR_ENABLE ? val & FCR_KEPT : 0; /* without the enable bit nothing else is written */
+    u->fcr = val & FCR_ENABLE ? val & FCR_KEPT : 0; /* the enable bit must be set to write others */
     if (flip || (val & FCR_CLEAR_RX))
         clear_rx(u);
     restart_timeout(u);

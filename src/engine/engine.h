@@ -13,23 +13,27 @@ struct x86_cpuid_model;
  * engine lock held; they may take device locks. */
 struct vcpu_env {
     void *ctx;
-    /* The local APIC (or, through it, the 8259 pair) has an interrupt this vCPU should take when IF allows. */
+    /* The local APIC (or, through it, the 8259 pair) has an interrupt this vCPU should take when
+     * IF allows. */
     bool (*irq_pending)(void *ctx);
     /* Acknowledges it: returns the vector (0..255), or -1 when it went away. */
     int (*irq_ack)(void *ctx);
-    /* An NMI is latched; reading clears it. INIT and SIPI arrive through vcpu_set_state by the machine. */
+    /* An NMI is latched; reading clears it. INIT and SIPI arrive through vcpu_set_state by the
+     * machine. */
     bool (*nmi_take)(void *ctx);
-    u64 (*tsc)(void *ctx);                       /* guest TSC before the TSC_ADJUST/offset of x86/ */
+    u64 (*tsc)(void *ctx); /* guest TSC before the TSC_ADJUST/offset of x86/ */
     u64 (*cr8_read)(void *ctx);                  /* TPR >> 4 */
     void (*cr8_write)(void *ctx, u64 val);
-    /* MSRs x86/ does not hold (APIC base, x2APIC, TSC deadline, pv clock...). 0, or -ENOENT / -EINVAL: #GP.
-     * IA32_TSC_DEADLINE is in units of tsc() above: x86/ takes its offset off and adds it. */
+    /* MSRs x86/ does not hold (APIC base, x2APIC, TSC deadline, pv clock...). 0, or -ENOENT /
+     * -EINVAL: #GP. IA32_TSC_DEADLINE is in units of tsc() above: x86/ takes its offset off and
+     * adds it. */
     int (*msr_read)(void *ctx, u32 msr, u64 *val);
     int (*msr_write)(void *ctx, u32 msr, u64 val);
-    void (*ferr)(void *ctx, bool asserted);      /* FERR# / IGNNE# path to IRQ 13 when CR0.NE is clear */
+    void (*ferr)(void *ctx, bool asserted); /* FERR# path to IRQ 13 when CR0.NE is clear */
     int (*random)(void *ctx, u64 *val);          /* for RDRAND/RDSEED; 0 or -errno: CF clear */
-    void (*enter)(void *ctx);                    /* engine script: this thread's accesses are now this vCPU's
-                                                    (others: the machine says it once per thread); may be NULL */
+    /* Engine script: this thread's accesses are this vCPU's from now on. For other engines the
+     * machine says so once per thread. May be NULL. */
+    void (*enter)(void *ctx);
 };
 
 struct engine_vm_config {
@@ -39,7 +43,7 @@ struct engine_vm_config {
     const struct x86_cpuid_model *cpuid; /* lives as long as the VM */
     const char *script;                  /* engine script: the program text; else NULL */
     struct clock *clock;                 /* engine script steps it; others ignore it */
-    void (*step)(struct clock *clock, u64 ns); /* engine script: how (clock_step); others ignore it */
+    void (*step)(struct clock *clock, u64 ns); /* engine script: how; others ignore it */
 };
 
 enum vcpu_exit_reason {
@@ -63,19 +67,22 @@ struct engine {
     const char *name;
     const char *summary; /* one line for --help and doctor */
 
-    /* Whether it can run here, found by running something. 0, or -errno and *e with reason and mend. */
+    /* Whether it can run here, found by running something. 0, or -errno and *e with reason and
+     * mend. */
     int (*probe)(struct err *e);
 
     int (*vm_create)(const struct engine_vm_config *cfg, struct engine_vm **out, struct err *e);
     void (*vm_destroy)(struct engine_vm *vm); /* after all its vCPUs */
 
-    /* State after creation is the architectural reset state (SDM vol. 3 table 10-1). Main thread. */
+    /* State after creation is the architectural reset state (SDM vol. 3 table 10-1). Main
+     * thread. */
     int (*vcpu_create)(struct engine_vm *vm, unsigned id, const struct vcpu_env *env,
                        struct engine_vcpu **out, struct err *e);
     void (*vcpu_destroy)(struct engine_vcpu *v);
 
-    /* Executes until there is a reason to leave. Only the vCPU's own thread. On return the complete
-     * state is in the vCPU at an instruction boundary (or inside an interruptible `rep`, RIP on it). */
+    /* Executes until there is a reason to leave. Only the vCPU's own thread. On return the
+     * complete state is in the vCPU at an instruction boundary (or inside an interruptible
+     * `rep`, RIP on it). */
     void (*vcpu_run)(struct engine_vcpu *v, struct vcpu_exit *exit);
     /* Makes vcpu_run return soon (or the next one at once). Any thread, async-signal-safe. */
     void (*vcpu_kick)(struct engine_vcpu *v);
@@ -83,7 +90,8 @@ struct engine {
      * does not wake a vCPU that sleeps outside vcpu_run (the machine does). */
     void (*vcpu_attention)(struct engine_vcpu *v);
 
-    /* Only while the vCPU is not running. set validates (x86_state_check) before changing anything. */
+    /* Only while the vCPU is not running. set validates (x86_state_check) before changing
+     * anything. */
     void (*vcpu_get_state)(struct engine_vcpu *v, struct x86_state *s);
     int (*vcpu_set_state)(struct engine_vcpu *v, const struct x86_state *s, struct err *e);
 

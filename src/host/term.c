@@ -81,7 +81,6 @@ int term_raw(int fd, struct err *e)
         return err_set(e, errno, "terminal: cannot read its modes: %s", strerror(errno));
     raw = saved;
     cfmakeraw(&raw);
-    raw.c_oflag |= saved.c_oflag & OPOST;
     if (!prepared) {
         prepared = true;
         atexit(term_restore);

@@ -8,8 +8,8 @@
 
 bool term_is_tty(int fd);
 
-/* Keys reach us unbuffered, unechoed and without signals (Ctrl-c is a byte); output keeps turning
- * newlines into CR LF. Undone by term_restore, at exit(3), and when a signal kills the process
+/* Keys reach us unbuffered, unechoed and without signals (Ctrl-c is a byte), and output is sent as it
+ * is: a guest's terminal driver has added its CRs already. Undone by term_restore, at exit(3), and when a signal kills the process
  * while its action is still the default. 0 (also when raw already), -ENOTTY or another -errno. Main
  * thread. */
 must_check int term_raw(int fd, struct err *e);

@@ -90,7 +90,8 @@ static int claim_debug(struct pc *pc, struct err *e)
     int ret = 0;
     for (unsigned i = 0; i < DEBUG_PORTS_MAX && !ret; i++) {
         const struct pc_debug_port *d = &pc->cfg.debug[i];
-        struct region r = {d->port, 1, &debug_port_ops, &pc->debug[i], &pc->misc_lock, "debug port"};
+        struct region r = {d->port, 1, &debug_port_ops, &pc->debug[i], &pc->misc_lock,
+                           "debug port"};
         if (d->port)
             ret = claim(pc, pc->cfg.pio, &r, e);
     }
@@ -272,7 +273,8 @@ static void create_chips(struct pc *pc)
 {
     struct clock *clock = pc->cfg.clock;
     struct irq_line pit = pc_pit_line(pc), rtc = pc_rtc_line(pc);
-    struct irq_line kbd = pc_line(pc, SRC_KBD, PC_GSI_KBD), aux = pc_line(pc, SRC_AUX, PC_GSI_MOUSE);
+    struct irq_line kbd = pc_line(pc, SRC_KBD, PC_GSI_KBD);
+    struct irq_line aux = pc_line(pc, SRC_AUX, PC_GSI_MOUSE);
     struct irq_line sci = pc_line(pc, SRC_SCI, PC_GSI_SCI);
     struct i8042_host kbd_host = {reset_cpu, a20_kbd, pc};
     struct sysctl_host sysctl = {reset_board, a20_fast, pc};
@@ -303,7 +305,8 @@ int pc_create(const struct pc_config *cfg, struct pc **out, struct err *e)
     struct pc *pc;
     int ret;
     if (cfg->cpus < 1 || cfg->cpus > VCPUS_MAX)
-        return err_set(e, EINVAL, "%u processors asked for; a machine has 1 to %d", cfg->cpus, VCPUS_MAX);
+        return err_set(e, EINVAL, "%u processors asked for; a machine has 1 to %d", cfg->cpus,
+                       VCPUS_MAX);
     pc = calloc(1, sizeof(*pc));
     if (!pc)
         return err_set(e, ENOMEM, "no memory for the board");

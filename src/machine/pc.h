@@ -18,8 +18,8 @@ struct pc;
  * them (mostly a vCPU's): they must not block and must not call back into the board. */
 struct pc_serial {
     bool present;
-    void (*tx)(void *ctx, const u8 *buf, size_t len); /* bytes that left the transmitter; may be NULL */
-    void (*rx_ready)(void *ctx); /* the receiver has room again after pc_uart_rx took less than offered */
+    void (*tx)(void *ctx, const u8 *buf, size_t len); /* bytes left the transmitter; may be NULL */
+    void (*rx_ready)(void *ctx); /* there is room again after pc_uart_rx took less than offered */
     void *ctx;
 };
 
@@ -55,13 +55,13 @@ struct pc_config {
     void *ctx;
     void (*attention)(void *ctx, unsigned cpu); /* an interrupt or NMI may be deliverable: engine
                                                    vcpu_attention, and wake the vCPU if it sleeps */
-    void (*init)(void *ctx, unsigned cpu);      /* INIT: x86_state_reset(init), then wait for SIPI unless BSP */
-    void (*sipi)(void *ctx, unsigned cpu, u8 vector); /* start at vector << 12 if waiting for SIPI */
+    void (*init)(void *ctx, unsigned cpu); /* x86_state_reset(init), wait for SIPI unless BSP */
+    void (*sipi)(void *ctx, unsigned cpu, u8 vector); /* start at vector << 12 if waiting */
     void (*reset)(void *ctx, enum pc_reset_kind kind);
     void (*power_off)(void *ctx);
     void (*debug_exit)(void *ctx, int status); /* status is already (value << 1) | 1 */
-    void (*panic)(void *ctx, unsigned event);  /* pvpanic: bit 0 panicked, bit 1 crash kernel loaded */
-    void (*a20)(void *ctx, bool on);           /* the address line 20 gate changed (power-on: open) */
+    void (*panic)(void *ctx, unsigned event); /* bit 0 panicked, bit 1 crash kernel loaded */
+    void (*a20)(void *ctx, bool on); /* the address line 20 gate changed (power-on: open) */
 };
 
 /* Builds the board and claims its regions on both buses. cfg is copied; what it points to must

@@ -1,4 +1,4 @@
-/* pc_irq.c - interrupt wiring of the board: lines, 8259 pair, IOAPIC, local APICs and where their pages lie */
+/* pc_irq.c - interrupt wiring of the board: lines, 8259 pair, IOAPIC, local APICs, their pages */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -316,7 +316,7 @@ int pc_irq_create(struct pc *pc, struct err *e)
     unsigned phys_bits = pc->cfg.phys_bits ? pc->cfg.phys_bits : 40;
     pc->cpu = calloc(pc->cfg.cpus, sizeof(*pc->cpu));
     if (!pc->cpu)
-        return err_set(e, ENOMEM, "no memory for %u processors' interrupt controllers", pc->cfg.cpus);
+        return err_set(e, ENOMEM, "no memory for %u interrupt controllers", pc->cfg.cpus);
     lock_take(&pc->irq_lock);
     pic_init(&pc->pic, &intr);
     ioapic_init(&pc->ioapic, &pc->apics, extint_ack, pc);

@@ -1,4 +1,4 @@
-/* pc_map.h - every address, port and interrupt number of the board, for pc.c, ACPI tables and boot */
+/* pc_map.h - every address, port and interrupt number of the board */
 #pragma once
 
 /* Guest-physical map */

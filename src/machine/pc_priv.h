@@ -24,7 +24,7 @@
 
 /* Who can assert a GSI: each has a bit of its own, and the line is their OR. */
 enum pc_source {
-    SRC_EXTERNAL, /* pc_irq: PCI and other devices outside the board, which share among themselves */
+    SRC_EXTERNAL, /* pc_irq: devices outside the board, which share among themselves */
     SRC_PIT,
     SRC_RTC,
     SRC_KBD,
@@ -80,7 +80,8 @@ struct pc {
     struct pc_cpu *cpu;
     struct pc_apic_page apic_page[VCPUS_MAX + 1]; /* [0] is the default page, always claimed */
 
-    struct lock pit_lock, rtc_lock, kbd_lock, sysctl_lock, pm_lock, hpet_lock, fwcfg_lock, misc_lock;
+    struct lock pit_lock, rtc_lock, kbd_lock, sysctl_lock, pm_lock, hpet_lock;
+    struct lock fwcfg_lock, misc_lock;
     struct lock uart_lock[PC_SERIALS];
     struct pit pit;
     struct rtc rtc;

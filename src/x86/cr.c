@@ -1,5 +1,6 @@
 /* cr.c - control registers, EFER, RFLAGS, XCR0 and what moves them (SDM vol. 3 2.5, 4.1, 9.8.5) */
 #include "x86/exec.h"
+#include "x86/fpu.h"
 
 #define CR0_DEFINED                                                                            \
     (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | \
@@ -278,28 +279,6 @@ X86_HANDLER(clts)
     return X86_OK;
 }
 
-static bool all_zero(const void *p, size_t n)
-{
-    const u8 *b = p;
-
-    while (n--)
-        if (*b++)
-            return false;
-    return true;
-}
-
-/* XINUSE: state components not in their initial configuration (SDM vol. 1 13.6). x87 and SSE may
- * always be called in use, AVX is tracked. */
-static u64 xinuse(const struct x86_cpu *cpu)
-{
-    u64 used = XCR0_X87 | XCR0_SSE;
-
-    for (unsigned i = 0; i < 16; i++)
-        if (!all_zero(&cpu->s.fpu.vec[i][16], 16))
-            used |= XCR0_AVX;
-    return used;
-}
-
 X86_HANDLER(xgetbv)
 {
     u32 index = (u32)cpu->s.gpr[X86_RCX];
@@ -308,7 +287,7 @@ X86_HANDLER(xgetbv)
     if (!(cpu->s.cr4 & CR4_OSXSAVE))
         return x86_ud(cpu);
     if (index == 1 && x86_has(cpu, X86_FEATURE_XGETBV1))
-        val &= xinuse(cpu);
+        val &= x86_xinuse(cpu);
     else if (index)
         return x86_gp(cpu, 0);
     gpr_set(cpu, X86_RAX, 4, val);

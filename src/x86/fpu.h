@@ -59,9 +59,10 @@ static inline void fp_copy(void *to, const void *from, unsigned n)
     }
 }
 
-/* Comes before the segment's checks: processors raise #GP(0), not #SS(0), for a misaligned operand beyond the limit
- * of the stack segment. */
-static inline bool fp_misaligned(const struct x86_cpu *cpu, const struct x86_insn *in, unsigned align)
+/* Comes before the segment's checks: processors raise #GP(0), not #SS(0), for a misaligned operand
+ * beyond the limit of the stack segment. */
+static inline bool fp_misaligned(const struct x86_cpu *cpu, const struct x86_insn *in,
+                                 unsigned align)
 {
     return align > 1 && (cpu->seg_base[in->seg] + x86_ea(cpu, in)) & (align - 1);
 }

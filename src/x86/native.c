@@ -138,15 +138,16 @@ static void mmx_written(struct x86_cpu *cpu, const struct x86_insn *in, const st
     mmx_enter(&cpu->s.fpu);
 }
 
-/* VCVTPH2PS and VCVTPS2PH are never subject to #AC (SDM vol. 2 2.4.11): where it is armed they go byte by byte. */
+/* VCVTPH2PS and VCVTPS2PH are never subject to #AC (SDM vol. 2 2.4.11): where it is armed they go
+ * byte by byte. */
 static bool bytewise(const struct x86_cpu *cpu, const struct native_ident *id)
 {
     return id->flags & NO_UNALIGNED && cpu->s.cpl == 3 && cpu->s.rflags & RFLAGS_AC &&
            cpu->s.cr0 & CR0_AM;
 }
 
-static int load_operand(struct x86_cpu *cpu, const struct x86_insn *in, const struct native_ident *id,
-                        u8 *buf)
+static int load_operand(struct x86_cpu *cpu, const struct x86_insn *in,
+                        const struct native_ident *id, u8 *buf)
 {
     if (likely(!bytewise(cpu, id)))
         return fp_load(cpu, in, buf, id->mem_size, id->mem_align);
@@ -155,8 +156,8 @@ static int load_operand(struct x86_cpu *cpu, const struct x86_insn *in, const st
     return X86_OK;
 }
 
-static int store_operand(struct x86_cpu *cpu, const struct x86_insn *in, const struct native_ident *id,
-                         const u8 *buf)
+static int store_operand(struct x86_cpu *cpu, const struct x86_insn *in,
+                         const struct native_ident *id, const u8 *buf)
 {
     u64 ea = x86_ea(cpu, in), lin;
 

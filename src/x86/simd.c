@@ -205,7 +205,8 @@ static int op_gather(struct x86_cpu *cpu, const struct x86_insn *in)
     if (dst == mask || dst == index || mask == index)
         return x86_ud(cpu);
     u32 bits = mask_bits(mask, count, size);
-    /* All elements that VEX.L makes room for are extended, also those that have no index; a fault shows it. */
+    /* All elements that VEX.L makes room for are extended, also those that have no index; a fault
+     * shows it. */
     unsigned extended = vl / size;
     u32 signs = mask_bits(mask, extended, size);
     for (unsigned i = 0; i < extended; i++)

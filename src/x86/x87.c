@@ -109,8 +109,8 @@ static void update_pointers(struct x86_cpu *cpu, const struct x86_insn *in, bool
     }
 }
 
-/* Of a store: exceptions other than precision, if unmasked, keep the operand from being written, and its address
- * from being looked at. */
+/* Of a store: exceptions other than precision, if unmasked, keep the operand from being written,
+ * and its address from being looked at. */
 static must_check int store_result(struct x86_cpu *cpu, const struct x86_insn *in,
                                    const struct x87_frame *fr, unsigned n)
 {

@@ -88,8 +88,8 @@ int board_create(struct board *b, unsigned cpus, struct err *e)
 {
     struct pc_config cfg = {
         .cpus = cpus, .ram_below_4g = 2 * MiB, .testdev = true, .pvpanic = true,
-        .debug_exit_port = 0xf4, .debug = {{0x402, debug_byte, b}}, .ctx = b, .attention = attention,
-        .init = init, .sipi = sipi, .reset = reset, .power_off = power_off,
+        .debug_exit_port = 0xf4, .debug = {{0x402, debug_byte, b}}, .ctx = b,
+        .attention = attention, .init = init, .sipi = sipi, .reset = reset, .power_off = power_off,
         .debug_exit = debug_exit, .panic = panic, .a20 = a20,
     };
     memset(b, 0, sizeof(*b));

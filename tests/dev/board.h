@@ -1,4 +1,4 @@
-/* board.h - a PC board on a stepped clock for device tests, with everything it tells its host on record */
+/* board.h - a PC board on a stepped clock, with all it tells its host on record */
 #pragma once
 
 #include "machine/pc.h"

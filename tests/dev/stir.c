@@ -61,7 +61,8 @@ static void access_bus(struct board *b, const u8 *act)
 
 static void access_msr(struct board *b, const struct vcpu_env *env, const u8 *act)
 {
-    static const u32 msrs[] = {0x1b, 0x6e0, 0x11, 0x12, 0x4b564d00, 0x4b564d01, 0x80b, 0x80f, 0x832};
+    static const u32 msrs[] = {0x1b,       0x6e0, 0x11,  0x12, 0x4b564d00,
+                               0x4b564d01, 0x80b, 0x80f, 0x832};
     u32 msr = act[1] < ARRAY_SIZE(msrs) ? msrs[act[1]] : 0x800u + act[1] % 0x40;
     u64 val = field(act + 4, 8);
     if (msr == 0x1b && act[2] & 1) /* else #GP nearly always */
@@ -79,7 +80,9 @@ static void processor(struct board *b, const struct vcpu_env *env, const u8 *act
     case 1: note(b, env->nmi_take(env->ctx)); break;
     case 2: env->cr8_write(env->ctx, act[4]); break;
     case 3: env->ferr(env->ctx, act[4] & 1); break;
-    case 4: pc_msi(b->pc, 0xfee00000 | (field(act + 1, 3) & 0xfffff), (u32)field(act + 4, 4)); break;
+    case 4:
+        pc_msi(b->pc, 0xfee00000 | (field(act + 1, 3) & 0xfffff), (u32)field(act + 4, 4));
+        break;
     case 5: pc_nmi(b->pc); break;
     case 6: pc_power_button(b->pc); break;
     default: pc_gpe(b->pc, act[1] & 15); break;

@@ -1,4 +1,4 @@
-/* fuzz_script.c - any bytes as accesses to the whole board: nothing a guest does may hurt the monitor */
+/* fuzz_script.c - any bytes as accesses to the whole board: nothing may hurt the monitor */
 #include <stdint.h>
 #include <string.h>
 

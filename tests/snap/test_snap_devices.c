@@ -28,8 +28,8 @@ static struct snap_buf save(struct board *b, const struct snap_item *items, size
     return buf;
 }
 
-static int load(struct board *b, const struct snap_item *items, size_t n, const void *data, size_t len,
-                struct err *e)
+static int load(struct board *b, const struct snap_item *items, size_t n, const void *data,
+                size_t len, struct err *e)
 {
     *e = (struct err){0};
     pc_snap_begin(b->pc);
@@ -44,8 +44,8 @@ static bool same(const struct snap_buf *a, const struct snap_buf *b)
 }
 
 /* Which record of two streams over the same items differs first. */
-static const char *first_difference(const struct snap_item *items, size_t n, const struct snap_buf *a,
-                                    const struct snap_buf *b)
+static const char *first_difference(const struct snap_item *items, size_t n,
+                                    const struct snap_buf *a, const struct snap_buf *b)
 {
     size_t at = 12;
     for (size_t i = 0; i < n && at < a->len; i++) {
@@ -66,7 +66,8 @@ static const char *first_difference(const struct snap_item *items, size_t n, con
 }
 
 /* Keeps stirring until this item's record differs from `was`. */
-static bool disturb(struct board *b, const struct snap_item *it, const struct snap_buf *was, u64 seed)
+static bool disturb(struct board *b, const struct snap_item *it, const struct snap_buf *was,
+                    u64 seed)
 {
     for (unsigned i = 0; i < STIR_ROUNDS; i++) {
         board_stir_seed(b, seed + i, 200);
@@ -91,7 +92,9 @@ static u64 go_on(struct board *b, u64 seed)
 static u8 *copy_ram(struct board *b, const u8 *from)
 {
     u8 *ram = malloc(2 * MiB);
-    ASSERT(ram && (from ? mem_write(b->mem, 0, from, 2 * MiB) : mem_read(b->mem, 0, ram, 2 * MiB)) == 0);
+    ASSERT(ram);
+    int ret = from ? mem_write(b->mem, 0, from, 2 * MiB) : mem_read(b->mem, 0, ram, 2 * MiB);
+    ASSERT(ret == 0);
     return ram;
 }
 
@@ -153,7 +156,8 @@ static void fix_checksum(u8 *data, size_t len)
 
 /* Flipped bytes behind a good checksum: refused by check(), or loaded; then the board must still
  * work. */
-static bool mutated(struct board *b, const struct snap_item *all, size_t n, const struct snap_item *it)
+static bool mutated(struct board *b, const struct snap_item *all, size_t n,
+                    const struct snap_item *it)
 {
     struct snap_buf board = save(b, all, n);
     unsigned refused = 0;
@@ -204,7 +208,8 @@ int main(void)
     for (size_t i = 0; i < n; i++) {
         bool ok = round_trip(&b, items, n, &items[i], i + 1) && truncated(&b, &items[i]) &&
                   mutated(&b, items, n, &items[i]);
-        printf("%sok %zu - %s %u\n", ok ? "" : "not ", i + 1, items[i].desc->name, items[i].instance);
+        printf("%sok %zu - %s %u\n", ok ? "" : "not ", i + 1, items[i].desc->name,
+               items[i].instance);
         if (!ok)
             printf("# %s\n", note);
         failed += !ok;

@@ -566,8 +566,10 @@ static void truncations(void **state)
             memcpy(exact, image, len);
             g.r.kernel.data = exact;
             g.r.kernel.len = len;
-            assert_true(boot_load(&g.r, &g.s, &e) < 0);
-            assert_true(e.code > 0 && *e.msg);
+            int rc = boot_load(&g.r, &g.s, &e);
+            /* The last paragraph that syssize counts need not be whole. */
+            assert_true(rc < 0 || (kind == 0 && full - len < 16));
+            assert_true(rc == 0 || (e.code > 0 && *e.msg));
             free(exact);
         }
         teardown(&g);

@@ -64,7 +64,7 @@ static void test_raw_and_back(void **state)
     assert_ok(term_raw(t->slave, &e), e);
     assert_true(is_raw(t));
     tcgetattr(t->slave, &now);
-    assert_true(now.c_oflag & OPOST);
+    assert_false(now.c_oflag & OPOST);
     term_restore();
     assert_as_before(t);
     term_restore();

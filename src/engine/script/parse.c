@@ -35,7 +35,8 @@ struct parser {
 
 static int bad(struct parser *ps, const char *what)
 {
-    return err_set(ps->e, EINVAL, "line %u: %s: %s", ps->line, ps->word[0] ? ps->word[0] : "", what);
+    const char *word = ps->word[0] ? ps->word[0] : "";
+    return err_set(ps->e, EINVAL, "line %u: %s: %s", ps->line, word, what);
 }
 
 static const char *peek(const struct parser *ps)
@@ -224,8 +225,10 @@ static int statement(struct parser *ps, struct op *op)
         op->kind = OP_STEP;
         return duration(ps, &op->val);
     }
-    op->kind = !strcmp(w, "ferr") ? OP_FERR : OP_CPU;
-    return op->kind == OP_FERR || !strcmp(w, "cpu") ? number(ps, &op->val) : bad(ps, "no such statement");
+    if (strcmp(w, "ferr") && strcmp(w, "cpu"))
+        return bad(ps, "no such statement");
+    op->kind = *w == 'f' ? OP_FERR : OP_CPU;
+    return number(ps, &op->val);
 }
 
 static int grow(struct parser *ps)

@@ -6,9 +6,9 @@
 
 #include "engine/script/script.h"
 
-static const char *const compare_names[] = {[CMP_EQ] = "", [CMP_NE] = "anything but ", [CMP_LT] = "less than ",
-                                            [CMP_LE] = "at most ", [CMP_GT] = "more than ",
-                                            [CMP_GE] = "at least "};
+static const char *const compare_names[] = {
+    [CMP_EQ] = "",         [CMP_NE] = "anything but ", [CMP_LT] = "less than ",
+    [CMP_LE] = "at most ", [CMP_GT] = "more than ",    [CMP_GE] = "at least "};
 
 static bool holds(const struct op *op, u64 got)
 {
@@ -40,8 +40,8 @@ static int check_memory(const struct engine_vm *vm, const struct op *op, struct 
         return err_set(e, EFAULT, "line %u: mem %#" PRIx64 ": no memory there", op->line, op->addr);
     for (u32 i = 0; i < op->n_bytes; i++) {
         if (got[i] != op->bytes[i])
-            return err_set(e, EILSEQ, "line %u: mem %#" PRIx64 ": expected %02x, got %02x", op->line,
-                           op->addr + i, op->bytes[i], got[i]);
+            return err_set(e, EILSEQ, "line %u: mem %#" PRIx64 ": expected %02x, got %02x",
+                           op->line, op->addr + i, op->bytes[i], got[i]);
     }
     return 0;
 }

@@ -1,4 +1,4 @@
-/* script.c - the engine that replays port, MMIO and clock accesses instead of running a processor */
+/* script.c - the engine that replays accesses and steps the clock instead of running code */
 #include "engine/script/script.h"
 
 #include <errno.h>
