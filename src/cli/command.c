@@ -48,10 +48,19 @@ static void agent_ready(void *ctx)
                     (unsigned long long)s->ready_ms % 1000 / 100);
 }
 
+static void send_typed(struct session *s)
+{
+    size_t n = MIN(s->typed_len, agent_input_room(s->agent));
+
+    agent_input(s->agent, s->typed, n);
+    session_keys_taken(s, n);
+}
+
 static void agent_wants_input(void *ctx)
 {
     struct session *s = ctx;
 
+    send_typed(s);
     chardev_accept(s->io);
 }
 
@@ -73,24 +82,19 @@ static size_t stdin_room(void *arg)
 {
     struct session *s = arg;
 
-    /* Before the command runs keys are read all the same, or Ctrl-a x would not work: one at a
-     * time. */
-    return s->raw ? MAX(agent_input_room(s->agent), 1u) : agent_input_room(s->agent);
+    return s->raw ? session_keys_room(s) : agent_input_room(s->agent);
 }
 
 static void stdin_bytes(void *arg, const u8 *data, size_t len)
 {
     struct session *s = arg;
-    u8 typed[AGENT_INPUT_MAX];
-    size_t n;
 
-    ASSERT(len <= sizeof(typed));
     if (!s->raw) {
         agent_input(s->agent, data, len);
         return;
     }
-    n = session_keys(s, data, len, typed);
-    agent_input(s->agent, typed, MIN(n, agent_input_room(s->agent)));
+    session_keys(s, data, len);
+    send_typed(s);
 }
 
 static void stdout_writable(void *arg)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/report.h"
 #include "cli/session.h"
 
 #define PROMPT "(ring3) "

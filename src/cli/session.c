@@ -11,26 +11,38 @@
 
 #define DRAIN_MS 200
 
-size_t session_keys(struct session *s, const u8 *in, size_t len, u8 *out)
+size_t session_keys_room(const struct session *s)
 {
-    size_t n = 0;
+    return MAX(TYPED_MAX - s->typed_len, 1u);
+}
 
-    for (size_t i = 0; i < len; i++) {
-        int key = escape_byte(&s->escape, in[i]);
+static void one_key(struct session *s, u8 byte)
+{
+    int key = escape_byte(&s->escape, byte);
 
-        switch (key) {
-        case ESCAPE_NONE: break;
-        case ESCAPE_QUIT: machine_stop(s->m, STOP_QUIT); break;
-        case ESCAPE_MONITOR: monitor_toggle(&s->monitor); break;
-        case ESCAPE_HELP: report_text("\n%s", ESCAPE_TEXT); break;
-        default:
-            if (s->monitor.active)
-                monitor_key(&s->monitor, s->m, (u8)key);
-            else
-                out[n++] = (u8)key;
-        }
+    switch (key) {
+    case ESCAPE_NONE: break;
+    case ESCAPE_QUIT: machine_stop(s->m, STOP_QUIT); break;
+    case ESCAPE_MONITOR: monitor_toggle(&s->monitor); break;
+    case ESCAPE_HELP: report_text("\n%s", ESCAPE_TEXT); break;
+    default:
+        if (s->monitor.active)
+            monitor_key(&s->monitor, s->m, (u8)key);
+        else if (s->typed_len < TYPED_MAX)
+            s->typed[s->typed_len++] = (u8)key;
     }
-    return n;
+}
+
+void session_keys(struct session *s, const u8 *in, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        one_key(s, in[i]);
+}
+
+void session_keys_taken(struct session *s, size_t n)
+{
+    memmove(s->typed, s->typed + n, s->typed_len - n);
+    s->typed_len -= n;
 }
 
 /* ---- the console, interactive ---- */
@@ -44,40 +56,38 @@ static size_t console_receive(void *arg, const u8 *data, size_t len)
     return n;
 }
 
+static void send_typed(struct session *s)
+{
+    if (s->typed_len)
+        session_keys_taken(s, serial_send(s->console, s->typed, s->typed_len));
+}
+
 static void console_room(void *arg)
 {
     struct session *s = arg;
 
+    send_typed(s);
     chardev_accept(s->io);
 }
 
-/* A guest that does not read must not take Ctrl-a x away from the user. */
 static size_t keys_room(void *arg)
 {
     struct session *s = arg;
-    size_t room = serial_room(s->console);
 
-    return s->raw ? MAX(room, 1u) : room;
+    return s->raw ? session_keys_room(s) : serial_room(s->console);
 }
 
 static void keys_typed(void *arg, const u8 *data, size_t len)
 {
     struct session *s = arg;
-    u8 typed[256];
 
-    while (len > 0) {
-        size_t part = MIN(len, sizeof(typed));
-        size_t n = part;
-
-        if (s->raw)
-            n = session_keys(s, data, part, typed);
-        else
-            memcpy(typed, data, part);
-        if (n && serial_send(s->console, typed, n) < n)
-            log_guest("console: the guest takes no input, keys are lost");
-        data += part;
-        len -= part;
+    if (!s->raw) {
+        if (serial_send(s->console, data, len) < len)
+            log_guest("console: the guest's receiver shrank, input is lost");
+        return;
     }
+    session_keys(s, data, len);
+    send_typed(s);
 }
 
 static void output_writable(void *arg)

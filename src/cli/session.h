@@ -15,6 +15,7 @@
 #include "machine/serial.h"
 
 #define TAIL_BYTES 8192
+#define TYPED_MAX  4096
 
 /* Why machine_stop was called: the status it carries. */
 enum stop_reason {
@@ -34,6 +35,8 @@ struct session {
     struct chardev *err; /* stderr, for the command's */
     bool raw;            /* the terminal is in raw mode */
     struct escape escape;
+    u8 typed[TYPED_MAX]; /* keys the guest has not taken yet (raw mode) */
+    size_t typed_len;
     struct monitor monitor;
 
     struct serial *console;
@@ -58,8 +61,12 @@ must_check int session_open(struct session *s, struct err *e);
 void session_close(struct session *s, bool wait);
 void session_free(struct session *s);
 
-/* Keys through the escape filter; what remains is copied to `out` (len bytes) for the guest. */
-size_t session_keys(struct session *s, const u8 *in, size_t len, u8 *out);
+/* Raw mode: keys are read even while the guest takes none, or Ctrl-a x would not work. They go
+ * through the escape filter into `typed`; what finds no room there is lost, as on any terminal. */
+size_t session_keys_room(const struct session *s);
+void session_keys(struct session *s, const u8 *in, size_t len);
+/* The guest took the first n of them. */
+void session_keys_taken(struct session *s, size_t n);
 
 /* command.c: the command on COM2. */
 must_check int command_open(struct session *s, struct err *e);

@@ -29,8 +29,9 @@ static int write_bda(struct machine *m, const struct machine_config *cfg, struct
     return 0;
 }
 
-/* Interrupt vectors of real mode: all point at a routine that reports "not supported" (CF set in the flags it
- * returns), so that a loader which tries the BIOS goes on instead of running through zeros. */
+/* Interrupt vectors of real mode: all point at a routine that reports "not supported" (CF set in
+ * the flags it returns), so that a loader which tries the BIOS goes on instead of running through
+ * zeros. */
 static int write_ivt(struct machine *m, struct err *e)
 {
     static const u8 not_supported[] = {

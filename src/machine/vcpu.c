@@ -24,7 +24,8 @@ void vcpu_sipi(struct vcpu *v, u8 vector)
     vcpu_request(v, VCPU_SIPI, 0);
 }
 
-/* While the board is being built there is nobody to tell: a vCPU looks before its first instruction. */
+/* While the board is being built there is nobody to tell: a vCPU looks before its first
+ * instruction. */
 void vcpu_attention(struct vcpu *v)
 {
     if (!v->engine)

@@ -195,7 +195,8 @@ static void basic(const struct x86_cpu *cpu, u32 leaf, u32 subleaf, u32 out[4])
             return;
         leaf = max;
     }
-    add_features(cpu, leaf, subleaf, out);
+    /* Most leaves have no subleaves and take any ECX for 0. */
+    add_features(cpu, leaf, leaf == 7 || leaf == 0xd ? subleaf : 0, out);
     switch (leaf) {
     case 0:
         out[EAX] = max;

@@ -419,12 +419,35 @@ static u64 *state_field(struct x86_cpu *cpu, const struct msr_row *row)
     return (u64 *)((u8 *)&cpu->s + row->offset);
 }
 
+#define MSR_TSC_DEADLINE 0x6e0u
+
+/* MSRs of the world around the processor. The APIC keeps IA32_TSC_DEADLINE in the world's time, the guest writes
+ * it in its own; 0 disarms in both. */
+static int world_read(struct x86_cpu *cpu, u32 msr, u64 *val)
+{
+    if (cpu->ops->msr_read(cpu->world, msr, val))
+        return x86_gp(cpu, 0);
+    if (msr == MSR_TSC_DEADLINE && *val)
+        *val += cpu->s.tsc_offset;
+    return X86_OK;
+}
+
+static int world_write(struct x86_cpu *cpu, u32 msr, u64 val)
+{
+    if (msr == MSR_TSC_DEADLINE && val) {
+        val -= cpu->s.tsc_offset;
+        if ((s64)val <= 0)
+            val = 1; /* before the world's time began: long past */
+    }
+    return cpu->ops->msr_write(cpu->world, msr, val) ? x86_gp(cpu, 0) : X86_OK;
+}
+
 int x86_msr_read(struct x86_cpu *cpu, u32 msr, u64 *val)
 {
     const struct msr_row *row = find_row(cpu, msr);
 
     if (!row)
-        return cpu->ops->msr_read(cpu->world, msr, val) ? x86_gp(cpu, 0) : X86_OK;
+        return world_read(cpu, msr, val);
     switch ((enum msr_kind)row->kind) {
     case KIND_STATE: *val = *state_field(cpu, row); return X86_OK;
     case KIND_CALL:
@@ -441,7 +464,7 @@ int x86_msr_write(struct x86_cpu *cpu, u32 msr, u64 val)
     const struct msr_row *row = find_row(cpu, msr);
 
     if (!row)
-        return cpu->ops->msr_write(cpu->world, msr, val) ? x86_gp(cpu, 0) : X86_OK;
+        return world_write(cpu, msr, val);
     switch ((enum msr_kind)row->kind) {
     case KIND_STATE:
         if (!row->valid(cpu, val))

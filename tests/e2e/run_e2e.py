@@ -18,7 +18,7 @@ import sys
 import termios
 import time
 
-BOOT_LIMIT_S = 300  # an interpreter under sanitizers on a busy machine
+BOOT_LIMIT_S = 120  # an interpreter under sanitizers on a busy machine
 
 tests = []
 
@@ -266,7 +266,6 @@ class Terminal:
     def close(self):
         """The exit status; the terminal must be as it was."""
         end = time.monotonic() + 60
-        cooked = termios.tcgetattr(self.fd)[3] & termios.ICANON
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -276,9 +275,9 @@ class Terminal:
             try:
                 if select.select([self.fd], [], [], 0.05)[0]:
                     os.read(self.fd, 4096)
-                cooked = termios.tcgetattr(self.fd)[3] & termios.ICANON
             except OSError:
                 pass
+        cooked = termios.tcgetattr(self.fd)[3] & termios.ICANON
         os.close(self.fd)
         check(cooked, "the terminal was left in raw mode")
         return os.waitstatus_to_exitcode(status)
