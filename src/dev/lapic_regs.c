@@ -239,6 +239,17 @@ static int x2_write(struct lapic *l, unsigned reg, u64 val)
 
 /* ---- IA32_APIC_BASE (11.12.5): off -> xAPIC -> x2APIC -> off, no other way ---- */
 
+/* No register outlives the APIC's being switched off (11.4.3); the task priority is the processor's
+ * CR8 too, and NMIs need no APIC. */
+static void forget_registers(struct lapic *l)
+{
+    u32 tpr = l->tpr;
+    u8 nmi = __atomic_load_n(&l->nmi, __ATOMIC_ACQUIRE);
+    lapic_reset(l, true);
+    l->tpr = tpr;
+    __atomic_store_n(&l->nmi, nmi, __ATOMIC_RELEASE);
+}
+
 static int write_base(struct lapic *l, u64 val)
 {
     u64 mode = APIC_BASE_EN | APIC_BASE_EXTD;
@@ -247,6 +258,8 @@ static int write_base(struct lapic *l, u64 val)
         return -EINVAL;
     if (is == APIC_BASE_EXTD || (was == mode && is == APIC_BASE_EN) || (was == 0 && is == mode))
         return -EINVAL;
+    if (was && !is)
+        forget_registers(l);
     l->base = val;
     if (was != mode && is == mode)
         l->icr &= 0xffffffff; /* 8-bit destinations end here */

@@ -346,6 +346,7 @@ void pic_reset(struct pic *p)
         memset(&p->chip[i], 0, sizeof(p->chip[i]));
         p->chip[i].level = level;
         p->chip[i].imr = 0xff; /* undefined on the chip; a guest without firmware must not be hit */
+        p->chip[i].base = i == MASTER ? 0x08 : 0x70; /* as firmware leaves them */
     }
     update(p);
 }

@@ -30,7 +30,8 @@ struct pic {
 };
 
 void pic_init(struct pic *p, const struct irq_line *intr);
-/* Power-on: uninitialised controllers, all inputs masked and edge-triggered. Input levels stay. */
+/* Power-on: all inputs masked and edge-triggered, vectors 08h and 70h up, where firmware puts them.
+ * Input levels stay. */
 void pic_reset(struct pic *p);
 
 /* An input 0..15 changes. */

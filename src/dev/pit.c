@@ -420,8 +420,9 @@ void pit_reset(struct pit *p)
     }
     p->speaker = false;
     p->parity = 0;
-    p->edges = 0;
     memset(&p->tick, 0, sizeof(p->tick));
+    p->ch[0].loaded = p->ch[0].running = true; /* 18.2 Hz, as firmware leaves it */
+    restart(p, &p->ch[0], pit_now(p));
     update(p);
 }
 

@@ -166,8 +166,14 @@ static void clear_rx(struct uart *u)
     offer_room(u);
 }
 
+/* Filling the holding register takes its interrupt back, and its emptying raises it anew: an edge,
+ * for handlers that write without reading IIR. */
 static void transmit(struct uart *u, u8 byte)
 {
+    if (u->thre_pending) {
+        u->thre_pending = false;
+        update(u);
+    }
     if (u->mcr & MCR_LOOP) {
         push(u, byte);
         restart_timeout(u);

@@ -31,6 +31,8 @@ struct vcpu_env {
     int (*msr_write)(void *ctx, u32 msr, u64 val);
     void (*ferr)(void *ctx, bool asserted); /* FERR# path to IRQ 13 when CR0.NE is clear */
     int (*random)(void *ctx, u64 *val);          /* for RDRAND/RDSEED; 0 or -errno: CF clear */
+    /* Hypercall KVM_HC_SEND_IPI; see x86_ops. May be NULL. */
+    int (*send_ipis)(void *ctx, unsigned __int128 map, u64 first, u64 icr);
     /* Engine script: this thread's accesses are this vCPU's from now on. For other engines the
      * machine says so once per thread. May be NULL. */
     void (*enter)(void *ctx);

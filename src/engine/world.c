@@ -93,6 +93,11 @@ static int world_random(void *w, u64 *val)
     return ENV->random(ENV->ctx, val);
 }
 
+static int world_send_ipis(void *w, unsigned __int128 map, u64 first, u64 icr)
+{
+    return ENV->send_ipis ? ENV->send_ipis(ENV->ctx, map, first, icr) : -X86_KVM_ENOSYS;
+}
+
 const struct x86_ops world_ops = {
     .page = world_page,
     .mmio_read = world_mmio_read,
@@ -110,4 +115,5 @@ const struct x86_ops world_ops = {
     .nmi_take = world_nmi_take,
     .ferr = world_ferr,
     .random = world_random,
+    .send_ipis = world_send_ipis,
 };

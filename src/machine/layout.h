@@ -7,7 +7,8 @@
  *      9FC00  EBDA (1 KiB), reserved
  *      A0000  video hole: no RAM
  *      C0000  RAM
- *      E0000  firmware area, reserved: ACPI tables, MP table, SMBIOS - or the shadow of --bios
+ *      E0000  firmware area, reserved: ACPI tables, MP table, SMBIOS; with --bios C0000 up is its
+ *             shadow
  *     100000  RAM, up to 3 GiB
  *   C0000000  devices: PCI, IOAPIC (FEC00000), HPET (FED00000), LAPIC (FEE00000), ROM below 4 GiB
  *  100000000  the rest of RAM
@@ -31,5 +32,5 @@
 #define SMBIOS_BYTES  0x4000u
 #define IVT_STUB_GPA  0xff000ull /* what every real-mode vector points at */
 
-#define BIOS_SHADOW_MAX 0x20000u     /* bytes of --bios visible below 1 MiB */
+#define BIOS_SHADOW_MAX 0x40000u     /* bytes of --bios copied below 1 MiB */
 #define BIOS_MAX        (8ull << 20) /* larger images would cover device registers */

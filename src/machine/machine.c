@@ -89,17 +89,61 @@ void machine_resume(struct machine *m)
 
 /* ---- snapshots ---- */
 
+static void record_saving(void *obj)
+{
+    struct machine *m = container_of((struct machine_record *)obj, struct machine, record);
+
+    m->record = (struct machine_record){clock_now_ns(m->clock), m->ram_bytes, m->cpus};
+}
+
+static void record_loaded(void *obj)
+{
+    struct machine *m = container_of((struct machine_record *)obj, struct machine, record);
+
+    clock_set_ns(m->clock, m->record.now_ns);
+}
+
+static int record_check(const void *scratch, struct err *e)
+{
+    const struct machine_record *r = scratch;
+
+    if (r->cpus < 1 || r->cpus > VCPUS_MAX)
+        return err_set(e, EINVAL, "%u processors", r->cpus);
+    if (r->ram_bytes < RAM_MIN || r->ram_bytes > RAM_MAX)
+        return err_set(e, EINVAL, "%llu bytes of memory", (unsigned long long)r->ram_bytes);
+    return 0;
+}
+
+static const struct snap_field record_fields[] = {
+    SNAP_U64(struct machine_record, now_ns),
+    SNAP_U64(struct machine_record, ram_bytes),
+    SNAP_U32(struct machine_record, cpus),
+    SNAP_END,
+};
+
+static const struct snap_desc record_snap = {
+    .name = "machine",
+    .version = 1,
+    .size = sizeof(struct machine_record),
+    .fields = record_fields,
+    .check = record_check,
+    .loaded = record_loaded,
+    .saving = record_saving,
+};
+
+/* The machine comes first: its time must be right when chips arm their timers. */
 static struct snap_item *snap_items(struct machine *m, size_t *n)
 {
     size_t board = pc_snap_items(m->pc, NULL, 0);
-    struct snap_item *items = calloc(board + m->cpus, sizeof(*items));
+    struct snap_item *items = calloc(1 + board + m->cpus, sizeof(*items));
 
     if (!items)
         return NULL;
-    pc_snap_items(m->pc, items, board);
+    items[0] = (struct snap_item){&record_snap, 0, &m->record};
+    pc_snap_items(m->pc, items + 1, board);
     for (unsigned i = 0; i < m->cpus; i++)
-        items[board + i] = (struct snap_item){&x86_state_snap, i, &m->vcpu[i].saved};
-    *n = board + m->cpus;
+        items[1 + board + i] = (struct snap_item){&x86_state_snap, i, &m->vcpu[i].saved};
+    *n = 1 + board + m->cpus;
     return items;
 }
 

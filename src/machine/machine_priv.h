@@ -36,7 +36,15 @@ struct vcpu {
     struct x86_state saved; /* snapshots go through it */
 };
 
+/* What a snapshot says of the machine as a whole. */
+struct machine_record {
+    u64 now_ns; /* guest time: chips save their deadlines relative to it or by it */
+    u64 ram_bytes;
+    u32 cpus;
+};
+
 struct machine {
+    struct machine_record record; /* filled while saving and loading */
     const struct engine *engine;
     struct engine_vm *vm;
     struct x86_cpuid_model cpuid;

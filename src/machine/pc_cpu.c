@@ -100,6 +100,25 @@ static void ferr(void *ctx, bool level)
     pc_set_source(c->pc, SRC_FERR, PC_GSI_FERR, level);
 }
 
+/* Many processors by one call. Like KVM's, it takes no destination or shorthand in the ICR. */
+static int send_ipis(void *ctx, unsigned __int128 map, u64 first, u64 icr)
+{
+    struct pc *pc = ((struct pc_cpu *)ctx)->pc;
+    struct apic_msg m = {.vector = (u8)icr, .mode = (u8)(icr >> 8 & 7)};
+    int took = 0;
+
+    if (icr & ~0xd7ffull || m.mode == APIC_INIT || m.mode == APIC_STARTUP)
+        return -EINVAL;
+    bool taken = pc_irq_enter(pc);
+    for (u64 n = 0; map && first + n < pc->cfg.cpus; n++, map >>= 1) {
+        m.dest = (u32)(first + n);
+        if (map & 1)
+            took += (int)apic_bus_deliver(&pc->apics, &m);
+    }
+    pc_irq_leave(pc, taken);
+    return took;
+}
+
 void pc_vcpu_env(struct pc *pc, unsigned cpu, struct vcpu_env *env)
 {
     ASSERT(cpu < pc->cfg.cpus);
@@ -113,6 +132,7 @@ void pc_vcpu_env(struct pc *pc, unsigned cpu, struct vcpu_env *env)
     env->msr_read = msr_read;
     env->msr_write = msr_write;
     env->ferr = ferr;
+    env->send_ipis = send_ipis;
     env->enter = cpu_enter;
 }
 

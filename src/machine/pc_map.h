@@ -57,7 +57,9 @@
 #define PC_PORT_PM_TMR 0x608  /* PM_TMR_LEN 4, TMR_VAL_EXT set: 32 bits */
 #define PC_PORT_GPE0 0x620    /* GPE0_BLK_LEN 4: 16 status, 16 enable bits */
 #define PC_GPE0_BYTES 4
-#define PC_SLP_TYP_S5 5       /* \_S5 package: SLP_TYP for soft-off */
+/* \_S5 package: SLP_TYP for soft-off. 0 as on the PIIX4, since small programs that read no ACPI
+ * tables write 2000h to this port. */
+#define PC_SLP_TYP_S5 0
 #define PC_RESET_VALUE 0x06   /* FADT RESET_VALUE for PC_PORT_RESET (8-bit system I/O) */
 
 /* Global system interrupts. GSI n < 16 also drives the 8259 pair's IRn, except that IR2 is the

@@ -48,7 +48,7 @@ static bool take_nmi(struct x86_cpu *cpu, int *rc)
 {
     struct x86_state *s = &cpu->s;
 
-    if (!(x86_attn(cpu) & X86_ATTN_NMI) || s->shadow & X86_SHADOW_MOVSS)
+    if (!(x86_attn(cpu) & X86_ATTN_NMI) || s->shadow & (X86_SHADOW_STI | X86_SHADOW_MOVSS))
         return false;
     x86_attn_clear(cpu, X86_ATTN_NMI);
     if (s->shadow & X86_BLOCK_NMI || !cpu->ops->nmi_take(cpu->world))
@@ -85,13 +85,15 @@ static bool take_irq(struct x86_cpu *cpu, int *rc)
     return true;
 }
 
-/* MOV SS suppresses an instruction breakpoint on the next instruction (SDM vol. 3 17.3.1.1). */
+/* On Intel processors MOV SS suppresses an instruction breakpoint on the next instruction (SDM
+ * vol. 3 17.3.1.1), on AMD ones it does not. */
 static bool take_code_breakpoint(struct x86_cpu *cpu, int *rc)
 {
     const struct x86_state *s = &cpu->s;
     u64 dr6;
 
-    if (likely(!(s->dr7 & DR7_ENABLES)) || s->rflags & RFLAGS_RF || s->shadow & X86_SHADOW_MOVSS)
+    if (likely(!(s->dr7 & DR7_ENABLES)) || s->rflags & RFLAGS_RF ||
+        (cpu->intel && s->shadow & X86_SHADOW_MOVSS))
         return false;
     u64 lin = (cpu->seg_base[X86_CS] + s->rip) & cpu->lin_mask;
     if (!x86_code_breakpoint(cpu, lin, &dr6))
@@ -139,12 +141,21 @@ int x86_boundary(struct x86_cpu *cpu)
     return X86_OK;
 }
 
+/* Whether the instruction that ends is one for the single-step trap. After MOV SS there is none,
+ * not even a late one; with DEBUGCTL.BTF only branches trap (SDM vol. 3 17.3.1.4, 17.4.3). */
+static bool steps(const struct x86_cpu *cpu, u8 shadow_before)
+{
+    if (cpu->retire & X86_RETIRE_NO_STEP || cpu->s.shadow & ~shadow_before & X86_SHADOW_MOVSS)
+        return false;
+    return !(cpu->s.debugctl & DEBUGCTL_BTF) || cpu->retire & X86_RETIRE_BRANCH;
+}
+
 void x86_retire(struct x86_cpu *cpu, u64 rflags_before, u8 shadow_before)
 {
     struct x86_state *s = &cpu->s;
     u8 retire = cpu->retire;
 
-    if (rflags_before & RFLAGS_TF && !(retire & X86_RETIRE_NO_STEP))
+    if (rflags_before & RFLAGS_TF && steps(cpu, shadow_before))
         s->dr6_pending |= DR6_BS;
     if (rflags_before & RFLAGS_RF && !(retire & (X86_RETIRE_KEEP_RF | X86_RETIRE_MID_REP)))
         s->rflags &= ~(u64)RFLAGS_RF;

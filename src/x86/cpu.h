@@ -55,6 +55,8 @@ struct x86_page {
     bool code;     /* decoded instructions are cached from it: report writes to ops->code_write */
 };
 
+#define X86_KVM_ENOSYS 1000 /* the one error of KVM hypercalls that is no errno */
+
 /* The world, seen from a processor. All calls from the thread that runs the cpu. `w` is cpu->world. */
 struct x86_ops {
     /* Page at gpa (4 KiB aligned). `write`: it is about to be written (dirty log). False: no memory there. */
@@ -78,6 +80,9 @@ struct x86_ops {
     bool (*nmi_take)(void *w);
     void (*ferr)(void *w, bool asserted);
     int (*random)(void *w, u64 *val); /* 0 or negative: CF clear */
+    /* Paravirtual IPI: vector and mode as in the ICR's low half, to the APIC ids `first` + n of the
+     * bits n set in the map. How many took it, or -errno, or -X86_KVM_ENOSYS. May be NULL. */
+    int (*send_ipis)(void *w, unsigned __int128 map, u64 first, u64 icr);
     /* A TLB change that translators follow: all (lin = ~0), or the page at lin. May be NULL. */
     void (*tlb_flushed)(void *w, u64 lin);
 };
@@ -96,6 +101,7 @@ struct x86_ops {
 #define X86_RETIRE_NO_STEP BIT(0) /* no single-step trap for it, whatever TF was: INT n, SYSCALL */
 #define X86_RETIRE_KEEP_RF BIT(1) /* it loaded RF itself: IRET, task switch */
 #define X86_RETIRE_MID_REP BIT(2) /* `rep` in progress, RIP still on it: RF stays, and is pushed as 1 */
+#define X86_RETIRE_BRANCH  BIT(3) /* it branched, says the engine; matters with DEBUGCTL.BTF only */
 
 enum x86_paging { X86_PAGING_NONE, X86_PAGING_32, X86_PAGING_PAE, X86_PAGING_4LEVEL };
 

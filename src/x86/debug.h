@@ -16,6 +16,11 @@
 #define DR7_GD       BIT(13)
 #define DR7_ONES     0x400ull
 #define DR7_WRITABLE 0xffff23ffull
+
+/* IA32_DEBUGCTL. */
+#define DEBUGCTL_LBR BIT(0)
+#define DEBUGCTL_BTF BIT(1) /* TF steps from branch to branch; cleared by every #DB */
+
 enum { DR7_RW_EXEC, DR7_RW_WRITE, DR7_RW_IO, DR7_RW_ACCESS };
 
 /* True when an enabled instruction breakpoint is at lin, the linear address of an instruction;

@@ -335,15 +335,23 @@ static bool combine(const struct x86_exc *first, struct x86_exc *second)
     return true;
 }
 
+/* DR6, DR7 and DEBUGCTL as #DB leaves them. Breakpoints that MOV SS held back are part of it. */
+static void note_debug(struct x86_cpu *cpu, u64 bits)
+{
+    bits |= cpu->s.dr6_pending;
+    cpu->s.dr6_pending = 0;
+    if (bits)
+        cpu->s.dr6 = (cpu->s.dr6 & ~0xfull) | bits;
+    cpu->s.dr7 &= ~(u64)DR7_GD;
+    cpu->s.debugctl &= ~(u64)DEBUGCTL_BTF;
+}
+
 static void note_exception(struct x86_cpu *cpu, const struct x86_exc *e)
 {
     if (e->vector == X86_PF)
         cpu->s.cr2 = e->cr2;
-    if (e->vector == X86_DB) {
-        if (e->dr6)
-            cpu->s.dr6 = (cpu->s.dr6 & ~0xfull) | e->dr6;
-        cpu->s.dr7 &= ~(u64)DR7_GD;
-    }
+    if (e->vector == X86_DB)
+        note_debug(cpu, e->dr6);
 }
 
 /* Leaves the exception to the next boundary. */
@@ -412,5 +420,7 @@ X86_HANDLER(into)
 X86_HANDLER(int1)
 {
     TRY(x86_event_deliver(cpu, X86_DB, X86_EV_INT1, false, 0));
+    note_debug(cpu, 0);
+    x86_update_mode(cpu);
     return X86_YIELD;
 }

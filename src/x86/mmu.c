@@ -149,13 +149,18 @@ int x86_align_check(struct x86_cpu *cpu, u64 lin, unsigned align)
     return on && lin & (align - 1) ? x86_raise_error(cpu, X86_AC, 0) : X86_OK;
 }
 
+/* An operand whose first byte is canonical and which reaches into the hole is misaligned: #AC comes first. */
 static int linear_check(struct x86_cpu *cpu, unsigned seg, u64 lin, unsigned n, unsigned access)
 {
-    if (address_mask(cpu, access) == ~0ull &&
-        unlikely(!x86_canonical(lin) || !x86_canonical(lin + n - 1)))
-        return x86_raise_error(cpu, seg == X86_SS ? X86_SS_FAULT : X86_GP, 0);
+    bool wide = address_mask(cpu, access) == ~0ull;
+    u8 vector = seg == X86_SS ? X86_SS_FAULT : X86_GP;
+
+    if (wide && unlikely(!x86_canonical(lin)))
+        return x86_raise_error(cpu, vector, 0);
     if (!(access & X86_SYS) && (n == 2 || n == 4 || n == 8))
-        return x86_align_check(cpu, lin, n);
+        TRY(x86_align_check(cpu, lin, n));
+    if (wide && unlikely(!x86_canonical(lin + n - 1)))
+        return x86_raise_error(cpu, vector, 0);
     return X86_OK;
 }
 

@@ -1,5 +1,6 @@
 /* msr.c - model-specific registers (SDM vol. 4; APM vol. 2 appendix A); the list is msrs.def */
 #include "x86/cpuid.h"
+#include "x86/debug.h"
 #include "x86/exec.h"
 
 #define MC_BANKS ARRAY_SIZE(((struct x86_state *)0)->mc_ctl)
@@ -12,8 +13,6 @@
 #define SPEC_CTRL_SSBD  BIT(2)
 #define PRED_CMD_IBPB   BIT(0)
 #define FLUSH_CMD_L1D   BIT(0)
-#define DEBUGCTL_LBR    BIT(0)
-#define DEBUGCTL_BTF    BIT(1)
 
 /* Fast strings, thermal control, monitor, SpeedStep, MWAIT, CPUID limit, xTPR, XD disable. */
 #define MISC_ENABLE_WRITABLE 0x400c50009ull

@@ -140,14 +140,19 @@ void x86_seg_null(struct x86_cpu *cpu, unsigned sreg, u16 sel)
     }
 }
 
+/* Unlike a load of the null selector this leaves the base alone on every processor: 64-bit code
+ * still reaches its FS and GS areas after a return that took the selectors away. */
 void x86_null_inner_segs(struct x86_cpu *cpu)
 {
     static const u8 sregs[] = {X86_ES, X86_FS, X86_GS, X86_DS};
 
     for (unsigned i = 0; i < ARRAY_SIZE(sregs); i++) {
-        u16 attr = cpu->s.seg[sregs[i]].attr;
-        if (attr & SEG_P && !attr_is_conforming(attr) && attr_dpl(attr) < cpu->s.cpl)
-            x86_seg_null(cpu, sregs[i], 0);
+        struct x86_seg *seg = &cpu->s.seg[sregs[i]];
+        if (seg->attr & SEG_P && !attr_is_conforming(seg->attr) &&
+            attr_dpl(seg->attr) < cpu->s.cpl) {
+            seg->sel = 0;
+            seg->attr = 0;
+        }
     }
 }
 

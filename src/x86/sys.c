@@ -1,4 +1,5 @@
 /* sys.c - system instructions: descriptor-table registers, invalidation, caches, HLT, hypercalls */
+#include <errno.h>
 #include <string.h>
 
 #include "x86/cpuid.h"
@@ -157,17 +158,30 @@ X86_HANDLER(ud)
     return x86_ud(cpu);
 }
 
-/* Results of the KVM hypercall ABI. */
-#define KVM_EPERM  1
-#define KVM_ENOSYS 1000
+#define KVM_HC_SEND_IPI 10
 
-/* VMCALL, VMMCALL: no hypercall is implemented; asking is allowed where the KVM interface is
- * announced. */
+/* The KVM hypercall ABI: number in RAX, arguments in RBX, RCX, RDX, RSI, result in RAX. */
+static s64 call_host(struct x86_cpu *cpu, unsigned bits)
+{
+    const u64 *gpr = cpu->s.gpr;
+    u64 mask = bits == 64 ? UINT64_MAX : UINT32_MAX;
+
+    if (cpu->s.cpl)
+        return -EPERM;
+    if ((gpr[X86_RAX] & mask) != KVM_HC_SEND_IPI || !cpu->ops->send_ipis)
+        return -X86_KVM_ENOSYS;
+    unsigned __int128 map = gpr[X86_RCX] & mask;
+    map = map << bits | (gpr[X86_RBX] & mask);
+    return cpu->ops->send_ipis(cpu->world, map, gpr[X86_RDX] & mask, gpr[X86_RSI] & mask);
+}
+
+/* VMCALL, VMMCALL: asking is allowed where the KVM interface is announced. */
 X86_HANDLER(hypercall)
 {
+    unsigned bits = cpu->code_bits == 64 ? 64 : 32;
+
     if (!cpu->cpuid->kvm_leaves)
         return x86_ud(cpu);
-    s64 result = cpu->s.cpl ? -KVM_EPERM : -KVM_ENOSYS;
-    gpr_set(cpu, X86_RAX, cpu->code_bits == 64 ? 8 : 4, (u64)result);
+    gpr_set(cpu, X86_RAX, bits / 8, (u64)call_host(cpu, bits));
     return X86_OK;
 }

@@ -15,6 +15,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 
@@ -140,6 +141,49 @@ def doctor():
     check(any(e["works"] for e in found["engines"]), out)
 
 
+def scratch(name, data):
+    path = os.path.join(DIR.name, name)
+    with open(path, "wb") as f:
+        f.write(data)
+    return path
+
+
+HELLO = b"".join(b"\xb0%c\xe6\xe9" % c for c in b"hello\n")  # mov al, c; out e9h, al
+LEAVE = b"\xb0\x15\xe6\xf4\xf4"  # mov al, 15h; out f4h, al; hlt
+
+
+@test(guest=False)
+def rom_image():
+    """16-bit code from the reset vector, once by way of the shadow below 1 MiB."""
+    code = HELLO + LEAVE
+    near = code.ljust(0xfff0, b"\xf4") + b"\xe9" + struct.pack("<H", -0xfff3 & 0xffff)
+    far = code.ljust(0xfff0, b"\xf4") + b"\xea\0\0\0\xf0"
+    for name, rom in (("near", near), ("far", far)):
+        log = os.path.join(DIR.name, name + ".log")
+        got = run("--bios", scratch(name, rom.ljust(0x10000, b"\xf4")), "--debug-exit", "0xf4",
+                  "--debugcon", "0xe9=" + log, "--timeout", "20")
+        expect(got, 0x15 << 1 | 1, b"")
+        with open(log, "rb") as f:
+            check(f.read() == b"hello\n", name)
+
+
+@test(guest=False)
+def multiboot_kernel():
+    load, flags = 0x200000, 0x10000
+    head = struct.pack("<8I", 0x1badb002, flags, -(0x1badb002 + flags) & 0xffffffff, load, load, 0,
+                       0, load + 0x20)
+    kernel = scratch("kernel", head + HELLO + LEAVE)
+    status, out, err = run("-k", kernel, "--debug-exit", "0xf4", "--debugcon", "0xe9=-",
+                           "--timeout", "20")
+    check(status == 0x15 << 1 | 1 and out == b"" and err == "hello\n", status, out, err)
+    triple = scratch("triple", head + b"\xcc")
+    status, out, err = run("-k", triple, "--timeout", "20")
+    check(status == 33 and "triple fault" in err, status, err)
+    reset = scratch("reset", head + b"\xb0\xfe\xe6\x64\xf4")
+    status, out, err = run("-k", reset, "--timeout", "20")
+    check(status == 32 and "reset" in err, status, err)
+
+
 # ---- a command in the guest ----
 
 @test()
@@ -167,6 +211,35 @@ def stderr_apart():
 def bulk_through_the_guest():
     data = bytes(range(256)) * 512
     expect(run("--", "cat", stdin=data), 0, data)
+
+
+@test()
+def input_from_a_file_and_from_nowhere():
+    data = bytes(reversed(range(256))) * 64
+    with open(scratch("input", data), "rb") as f:
+        p = subprocess.run([ARGS.ring3, "run", "-q", "-e", ARGS.engine, "--", "cat"], stdin=f,
+                           capture_output=True, timeout=BOOT_LIMIT_S)
+    check(p.returncode == 0 and p.stdout == data and p.stderr == b"",
+          p.returncode, len(p.stdout), p.stderr)
+    p = subprocess.run([ARGS.ring3, "run", "-q", "-e", ARGS.engine, "--", "wc", "-c"],
+                       stdin=subprocess.DEVNULL, capture_output=True, timeout=BOOT_LIMIT_S)
+    check(p.returncode == 0 and p.stdout == b"0\n", p.returncode, p.stdout, p.stderr)
+
+
+@test()
+def slow_reader_loses_nothing():
+    p = start("-q", "--", "seq", "1", "40000")
+    time.sleep(20)  # more than a boot: the guest is held up, or gone
+    out = b""
+    while True:
+        more = p.stdout.read(2000)
+        if not more:
+            break
+        out += more
+        time.sleep(0.01)
+    status, err = finish(p)
+    wanted = b"".join(b"%d\n" % i for i in range(1, 40001))
+    check(status == 0 and out == wanted, status, len(out), err)
 
 
 @test()
@@ -377,7 +450,8 @@ def run_one(number, name, fn, skipped):
 
 
 def main():
-    global ARGS
+    global ARGS, DIR
+    DIR = tempfile.TemporaryDirectory()
     parser = argparse.ArgumentParser()
     parser.add_argument("ring3")
     parser.add_argument("guest")

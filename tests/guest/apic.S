@@ -97,16 +97,12 @@ main:
     APIC_WRITE(TIMER_DIVIDE, 0xb)
     APIC_WRITE(LVT_TIMER, 0x54)
     APIC_WRITE(TIMER_INIT, 100000)
-1:  hlt
-    cmpl $1, irq_count + 4 * 0x54
-    jb 1b
+    WAIT_IRQ(0x54, 1)
     APIC_READ(TIMER_NOW)
     CHECK(%rax, $0)
     APIC_WRITE(LVT_TIMER, 0x20055)
     APIC_WRITE(TIMER_INIT, 100000)
-1:  hlt
-    cmpl $5, irq_count + 4 * 0x55
-    jb 1b
+    WAIT_IRQ(0x55, 5)
     APIC_WRITE(LVT_TIMER, 0x30055)
     APIC_WRITE(TIMER_INIT, 0)
     mov irq_count + 4 * 0x54, %eax
@@ -123,9 +119,7 @@ main:
     adc $0, %edx
     mov $0x6e0, %ecx
     wrmsr
-2:  hlt
-    cmpl $1, irq_count + 4 * 0x56
-    jb 2b
+    WAIT_IRQ(0x56, 1)
     mov $0x6e0, %ecx
     rdmsr
     or %edx, %eax
@@ -148,9 +142,7 @@ main:
     out %al, $0x40
     mov $3, %al
     out %al, $0x40
-1:  hlt
-    cmpl $5, irq_count + 4 * 0x57
-    jb 1b
+    WAIT_IRQ(0x57, 5)
     movl $0x10 + 2 * 2, (%r14)
     movl $0x10057, 0x10(%r14)
     /* x2APIC: registers are MSRs, the page is gone. */

@@ -72,19 +72,6 @@ main:
     CHECK(irq_rip, $98b)
     mov irq_count + 4 * IRQ0, %eax
     CHECK(%rax, $3)
-    PIT_ONCE
-1:  mov $0xa, %al
-    out %al, $0x20
-    in $0x20, %al
-    test $1, %al
-    jz 1b
-    sti
-    mov %ecx, %ss /* behind STI, and itself a shadow */
-    nop
-98: cli
-    mov irq_rip, %rax
-    mov $98b, %ebx
-    CHECK(%rax, %rbx)
     /* A long REP is interrupted and finishes. */
     PIT_PERIODIC
     sti

@@ -188,6 +188,22 @@ static void long_mode(void **state)
     world_free(w);
 }
 
+static void outer_level_takes_selectors_not_bases(void **state)
+{
+    struct world *w = tables_long(0);
+    struct x86_state *s = &w->cpu.s;
+
+    assert_int_equal(x86_load_seg(&w->cpu, X86_GS, SEL_DATA0), X86_OK);
+    s->seg[X86_GS].base = 0x123456789000;
+    x86_update_mode(&w->cpu);
+    FRAME(w, 8, AT_CODE, SEL_LONG3 | 3, RFLAGS_ONE, AT_STACK3, SEL_DATA3 | 3);
+    assert_int_equal(WORLD_EXEC(w, 0x48, 0xcf), X86_YIELD);
+    assert_int_equal(s->seg[X86_GS].sel, 0);
+    assert_int_equal(s->seg[X86_GS].attr & SEG_P, 0);
+    assert_true(w->cpu.seg_base[X86_GS] == 0x123456789000);
+    world_free(w);
+}
+
 static void long_mode_refusals(void **state)
 {
     struct world *w = tables_long(0);
@@ -242,6 +258,7 @@ int main(void)
         cmocka_unit_test(to_vm86_and_back),
         cmocka_unit_test(in_vm86),
         cmocka_unit_test(long_mode),
+        cmocka_unit_test(outer_level_takes_selectors_not_bases),
         cmocka_unit_test(long_mode_refusals),
         cmocka_unit_test(unblocks_nmi_even_when_it_faults),
         cmocka_unit_test(narrow_outer_stack_keeps_upper_esp),

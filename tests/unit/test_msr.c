@@ -394,9 +394,46 @@ static void test_long_mode_instructions(void **state)
     world_free(w);
 }
 
+static int note_ipis(void *ctx, unsigned __int128 map, u64 first, u64 icr)
+{
+    struct world *w = ctx;
+
+    w->input = (u64)map;
+    w->msr_val = first << 16 | icr;
+    return 3;
+}
+
+static void test_hypercalls(void **state)
+{
+    struct world *w = world_new(1, "ring3-v2");
+    struct x86_state *s = &w->cpu.s;
+    struct x86_ops ops = *w->cpu.ops;
+
+    ops.send_ipis = note_ipis;
+    w->cpu.ops = &ops;
+    s->gpr[X86_RAX] = 10;
+    s->gpr[X86_RBX] = 5;
+    s->gpr[X86_RCX] = 1;
+    s->gpr[X86_RDX] = 7;
+    s->gpr[X86_RSI] = 0x4042;
+    assert_int_equal(WORLD_EXEC(w, 0x0f, 0x01, 0xc1), X86_OK);
+    assert_int_equal(s->gpr[X86_RAX], 3);
+    assert_int_equal(w->input, 0x100000005); /* two words of 32 bits outside 64-bit mode */
+    assert_int_equal(w->msr_val, 0x74042);
+    s->gpr[X86_RAX] = 11; /* another call */
+    assert_int_equal(WORLD_EXEC(w, 0x0f, 0x01, 0xd9), X86_OK);
+    assert_int_equal(s->gpr[X86_RAX], (u32)-1000);
+    s->gpr[X86_RAX] = 10;
+    s->cpl = 3;
+    assert_int_equal(WORLD_EXEC(w, 0x0f, 0x01, 0xc1), X86_OK);
+    assert_int_equal(s->gpr[X86_RAX], (u32)-1);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hypercalls),
         cmocka_unit_test(test_time_stamp),
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_memory_types),

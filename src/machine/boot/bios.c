@@ -4,6 +4,9 @@
 #include "machine/boot/boot.h"
 #include "machine/layout.h"
 
+/* Boards show 128 KiB of the ROM below 1 MiB, and larger firmware copies the rest into shadow RAM
+ * by registers of a host bridge. There is no such bridge: the shadow is RAM from the start, and as
+ * large as the area for ROMs. */
 int bios_load(struct mem *mem, const struct boot_file *rom, struct x86_state *s, struct err *e)
 {
     u64 shadow = MIN(rom->len, BIOS_SHADOW_MAX);

@@ -38,6 +38,10 @@
 #define MBIF_LOADER_NAME BIT(9)
 #define MBI_MAGIC        0x2badb002u
 
+/* The specification leaves IDTR open. As after a BIOS, a kernel that goes back to real mode finds
+ * the vector table at 0. */
+#define REAL_IVT_LIMIT 0x3ff
+
 #define MODULE_BYTES 16 /* u32 start, end, string, reserved */
 #define MMAP_BYTES   24 /* u32 size (20), u64 addr, len, u32 type */
 #define MODULES_MAX  64
@@ -258,5 +262,6 @@ int multiboot_load(const struct boot_request *r, struct x86_state *s, struct err
         return rc;
     s->gpr[X86_RAX] = MBI_MAGIC;
     s->gpr[X86_RBX] = info;
+    s->idtr.limit = REAL_IVT_LIMIT;
     return 0;
 }

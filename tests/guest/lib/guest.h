@@ -111,6 +111,8 @@
 
 #endif
 
+/* Sleeps until interrupt `vec` has come n times; leaves IF set. */
+#define WAIT_IRQ(vec, n) 91: cli; cmpl $(n), irq_count + 4 * (vec); jae 92f; sti; hlt; jmp 91b; 92: sti
 #define DONE int $USER_DONE
 #define FINISH jmp finish
 

@@ -87,11 +87,12 @@ vector_common:
     jae interrupt
 1:  cld
     push %eax
-    mov %ds, %eax
-    mov %eax, %cs:exc_ds
+    push %ds
     mov $0x10, %eax
     mov %eax, %ds
     mov %eax, %es
+    popl exc_ds
+    andl $0xffff, exc_ds
     pop %eax
     popl exc_vector
     popl exc_error
@@ -115,8 +116,6 @@ vector_common:
     mov %dr6, %eax
     mov %eax, exc_dr6
     pop %eax
-    mov $0x10, %eax
-    mov %eax, %ss
     cmpl $0, resume_ip
     je unexpected
     mov save_sp, %esp
