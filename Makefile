@@ -30,8 +30,7 @@ check: setup ## run the tests; the last line counts them
 check-long: setup ## run the tests that take long
 	@tools/check --long
 
-bench: guest ## compare speed with the host and with QEMU
-	@tools/setup --bench
+bench: build ## instructions a second, and speed beside the same code run natively
 	@bench/run
 
 fuzz: setup ## run each fuzz target for FUZZ_SECONDS (60)

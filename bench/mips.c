@@ -19,11 +19,11 @@ extern const u8 flat_image[];
 extern const u8 flat_image_end[];
 
 #define RAM_BYTES (16 * MiB)
-#define PML4_GPA 0x1000ull
-#define PDPT_GPA 0x2000ull
+#define PML4_GPA  0x1000ull
+#define PDPT_GPA  0x2000ull
 #define STACK_TOP 0x90000ull
 #define IMAGE_GPA 0x100000ull
-#define RUNS 5
+#define RUNS      5
 
 static void die(const char *what, const struct err *e)
 {
@@ -69,10 +69,16 @@ static int no_random(void *ctx, u64 *val)
     return -1;
 }
 
-static const struct vcpu_env env = {
-    .irq_pending = never, .irq_ack = no_vector, .nmi_take = never, .tsc = zero, .cr8_read = zero,
-    .cr8_write = ignore_u64, .msr_read = no_msr_read, .msr_write = no_msr_write,
-    .ferr = ignore_bool, .random = no_random};
+static const struct vcpu_env env = {.irq_pending = never,
+                                    .irq_ack = no_vector,
+                                    .nmi_take = never,
+                                    .tsc = zero,
+                                    .cr8_read = zero,
+                                    .cr8_write = ignore_u64,
+                                    .msr_read = no_msr_read,
+                                    .msr_write = no_msr_write,
+                                    .ferr = ignore_bool,
+                                    .random = no_random};
 
 /* 64-bit mode, CPL 0, the first GiB mapped one to one by a 1 GiB page. */
 static void enter_long_mode(struct x86_state *s)
@@ -127,8 +133,8 @@ static void setup(struct bench *b, const struct engine *engine)
         die("set-up", &e);
     cfg.mem = b->mem;
     size_t bytes = flat_image_end - flat_image;
-    if (mem_write(b->mem, IMAGE_GPA, flat_image, bytes) ||
-        mem_write(b->mem, PML4_GPA, &pml4e, 8) || mem_write(b->mem, PDPT_GPA, &pdpte, 8))
+    if (mem_write(b->mem, IMAGE_GPA, flat_image, bytes) || mem_write(b->mem, PML4_GPA, &pml4e, 8) ||
+        mem_write(b->mem, PDPT_GPA, &pdpte, 8))
         die("loading the image", &e);
     if (engine->vm_create(&cfg, &b->vm, &e) || engine->vcpu_create(b->vm, 0, &env, &b->vcpu, &e))
         die(engine->name, &e);

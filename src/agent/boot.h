@@ -1,6 +1,5 @@
 /* boot.h - what process 1 does before and after the one command */
-#ifndef RING3_AGENT_BOOT_H
-#define RING3_AGENT_BOOT_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,4 +14,3 @@ bool boot_param(const char *name, char *value, size_t size);
 /* Ends all processes, syncs, unmounts, and reboots with a command of reboot(2). Does not return. */
 _Noreturn void boot_down(int reboot_command);
 
-#endif

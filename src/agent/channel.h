@@ -1,6 +1,5 @@
 /* channel.h - the byte stream to the monitor, apart from what is said over it */
-#ifndef RING3_AGENT_CHANNEL_H
-#define RING3_AGENT_CHANNEL_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,4 +41,3 @@ int channel_read(struct channel *channel, uint8_t *bytes, size_t size);
 /* Waits until a serial line has sent the last byte, and closes the stream. */
 void channel_close(struct channel *channel);
 
-#endif

@@ -1,6 +1,5 @@
 /* child.h - the one command: its process and the host's ends of its streams */
-#ifndef RING3_AGENT_CHILD_H
-#define RING3_AGENT_CHILD_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,8 +24,10 @@ struct child {
 };
 
 /*
- * Runs the command as leader of a new session, with default signals. Returns once it executes (0) or
- * cannot (an errno > 0): *kind then says whether the execve failed or something before it, no process
+ * Runs the command as leader of a new session, with default signals. Returns once it executes (0)
+ * or
+ * cannot (an errno > 0): *kind then says whether the execve failed or something before it, no
+ * process
  * is left and nothing is open.
  */
 int child_start(struct child *child, const struct command *command, enum proto_exit *kind);
@@ -37,4 +38,3 @@ void child_reset_signals(void);
 /* Closes a descriptor once. */
 void child_close(int *fd);
 
-#endif

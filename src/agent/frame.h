@@ -2,8 +2,7 @@
  *
  * Pure functions on memory the caller owns: no allocation, no I/O, any thread.
  */
-#ifndef RING3_AGENT_FRAME_H
-#define RING3_AGENT_FRAME_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -78,4 +77,3 @@ static inline uint32_t frame_get32(const uint8_t *in)
     return frame_get16(in) | (uint32_t)frame_get16(in + 2) << 16;
 }
 
-#endif

@@ -27,11 +27,11 @@
  * agent stops reading its command's output while the stream does not take more.
  *
  * End. EXIT is the last frame. It follows the command's end and all that the command wrote. Should
- * descendants keep stdout or stderr open, the agent waits PROTO_LINGER_MS for them, forwards what is
+ * descendants keep stdout or stderr open, the agent waits PROTO_LINGER_MS for them, forwards what
+ * is
  * in the pipes by then and closes them. Then the guest powers off.
  */
-#ifndef RING3_AGENT_PROTO_H
-#define RING3_AGENT_PROTO_H
+#pragma once
 
 #include <stdint.h>
 
@@ -69,7 +69,8 @@ enum proto_type {
 
 /*
  * PROTO_EXEC's payload: u32 flags, u16 rows, u16 cols, u16 argc, u16 envc. The SPEC payloads before
- * it, put together, are exactly 1 + argc + envc NUL-terminated strings: the working directory (empty:
+ * it, put together, are exactly 1 + argc + envc NUL-terminated strings: the working directory
+ * (empty:
  * the agent's own, which is / in a guest), the arguments, and "NAME=value" strings that are laid
  * over the agent's own environment. argc is at least 1.
  */
@@ -96,4 +97,3 @@ enum proto_exit {
 #define PROTO_SIGNAL_SIZE  1u
 #define PROTO_EXIT_SIZE    5u
 
-#endif

@@ -51,7 +51,8 @@ static int on_spec(struct session *s, const struct frame *frame)
     return 0;
 }
 
-/* Points list[0..count) at the next strings of the spec; where they end, or NULL if they are short. */
+/* Points list[0..count) at the next strings of the spec; where they end, or NULL if they are
+ * short. */
 static char *take_strings(char *at, const char *end, char **list, size_t count)
 {
     for (size_t i = 0; i < count; i++) {

@@ -1,6 +1,5 @@
 /* serve.h - one conversation of proto.h: runs the command the host asks for */
-#ifndef RING3_AGENT_SERVE_H
-#define RING3_AGENT_SERVE_H
+#pragma once
 
 #include "channel.h"
 
@@ -12,4 +11,3 @@
  */
 int serve(struct channel *channel, int signal_fd);
 
-#endif

@@ -1,6 +1,5 @@
 /* session.h - the state of one conversation, shared by request.c and serve.c alone */
-#ifndef RING3_AGENT_SESSION_H
-#define RING3_AGENT_SESSION_H
+#pragma once
 
 #include "channel.h"
 #include "child.h"
@@ -44,4 +43,3 @@ void session_queue_exit(struct session *s, enum proto_exit kind, uint32_t value)
 /* Nobody reads stdin any more: what waits and what still comes is consumed. */
 void session_close_input(struct session *s);
 
-#endif

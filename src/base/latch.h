@@ -37,5 +37,5 @@ static inline void latch_flip(struct latch *l)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-#define latch_load(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#define latch_load(p)     __atomic_load_n(p, __ATOMIC_RELAXED)
 #define latch_store(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)

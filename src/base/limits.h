@@ -1,22 +1,22 @@
 /* limits.h - every cap in one place */
 #pragma once
 
-#define LOG_GUEST_MAX 16          /* messages a guest-provoked log site may print */
-#define VCPUS_MAX 64              /* vCPUs in a VM */
-#define RAM_MIN (1ull << 20)      /* bytes */
-#define RAM_MAX (1ull << 40)      /* bytes */
-#define CMDLINE_MAX 4096          /* bytes of kernel command line, NUL included */
-#define BUS_REGIONS_MAX 256       /* regions on one bus */
-#define MEM_SLOTS_MAX 64          /* RAM and ROM slots in a VM */
-#define SNAP_RECORDS_MAX 4096     /* records in a snapshot stream */
-#define SNAP_RECORD_MAX (1u << 24) /* payload bytes of one record (RAM goes elsewhere) */
-#define SNAP_NAME_MAX 32          /* bytes of a record or field name, NUL included */
-#define GSI_COUNT 24              /* IOAPIC pins */
+#define LOG_GUEST_MAX    16           /* messages a guest-provoked log site may print */
+#define VCPUS_MAX        64           /* vCPUs in a VM */
+#define RAM_MIN          (1ull << 20) /* bytes */
+#define RAM_MAX          (1ull << 40) /* bytes */
+#define CMDLINE_MAX      4096         /* bytes of kernel command line, NUL included */
+#define BUS_REGIONS_MAX  256          /* regions on one bus */
+#define MEM_SLOTS_MAX    64           /* RAM and ROM slots in a VM */
+#define SNAP_RECORDS_MAX 4096         /* records in a snapshot stream */
+#define SNAP_RECORD_MAX  (1u << 24)   /* payload bytes of one record (RAM goes elsewhere) */
+#define SNAP_NAME_MAX    32           /* bytes of a record or field name, NUL included */
+#define GSI_COUNT        24           /* IOAPIC pins */
 
 /* A periodic timer of the guest fires at most this often, whatever the guest programs; what it
  * misses is coalesced (dev/tick.h). */
-#define TIMER_MIN_NS 20000ull
-#define TICK_BACKLOG_MAX 32       /* missed periodic ticks that are made up for */
-#define FWCFG_ITEMS_MAX 128       /* fw_cfg keys and files */
-#define FWCFG_NAME_MAX 56         /* bytes of a fw_cfg file name, NUL included (ABI) */
-#define DEBUG_PORTS_MAX 4         /* write-only debug ports on a board */
+#define TIMER_MIN_NS     20000ull
+#define TICK_BACKLOG_MAX 32  /* missed periodic ticks that are made up for */
+#define FWCFG_ITEMS_MAX  128 /* fw_cfg keys and files */
+#define FWCFG_NAME_MAX   56  /* bytes of a fw_cfg file name, NUL included (ABI) */
+#define DEBUG_PORTS_MAX  4   /* write-only debug ports on a board */

@@ -15,9 +15,9 @@ void log_msg(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 
 /* A guest can provoke these without end: at most limits.h LOG_GUEST_MAX per call site, then
  * silence. */
-#define log_guest(fmt, ...)                                                                        \
-    do {                                                                                           \
-        static unsigned seen_;                                                                     \
-        if (__atomic_fetch_add(&seen_, 1, __ATOMIC_RELAXED) < LOG_GUEST_MAX)                       \
-            log_msg(LOG_DEBUG, fmt, ##__VA_ARGS__);                                                \
+#define log_guest(fmt, ...)                                                  \
+    do {                                                                     \
+        static unsigned seen_;                                               \
+        if (__atomic_fetch_add(&seen_, 1, __ATOMIC_RELAXED) < LOG_GUEST_MAX) \
+            log_msg(LOG_DEBUG, fmt, ##__VA_ARGS__);                          \
     } while (0)

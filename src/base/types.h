@@ -18,23 +18,23 @@ typedef int64_t s64;
 #define MiB (1024ull * KiB)
 #define GiB (1024ull * MiB)
 
-#define BIT(n) (1u << (n))
-#define BIT64(n) (1ull << (n))
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define BIT(n)                          (1u << (n))
+#define BIT64(n)                        (1ull << (n))
+#define ARRAY_SIZE(a)                   (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)                       ((a) < (b) ? (a) : (b))
+#define MAX(a, b)                       ((a) > (b) ? (a) : (b))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-#define must_check __attribute__((warn_unused_result))
+#define likely(x)              __builtin_expect(!!(x), 1)
+#define unlikely(x)            __builtin_expect(!!(x), 0)
+#define must_check             __attribute__((warn_unused_result))
 #define printf_like(fmt, args) __attribute__((format(printf, fmt, args)))
-#define maybe_unused __attribute__((unused))
+#define maybe_unused           __attribute__((unused))
 
 /* Asserts stay on in every build: a broken invariant of ours must not go on running a guest. */
-#define ASSERT(c)                                                                                  \
-    do {                                                                                           \
-        if (unlikely(!(c)))                                                                        \
-            assert_failed(#c, __FILE__, __LINE__);                                                 \
+#define ASSERT(c)                                  \
+    do {                                           \
+        if (unlikely(!(c)))                        \
+            assert_failed(#c, __FILE__, __LINE__); \
     } while (0)
 __attribute__((noreturn)) void assert_failed(const char *cond, const char *file, int line);

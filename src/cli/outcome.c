@@ -68,7 +68,11 @@ static struct verdict judge(const struct session *s, const struct machine_outcom
     case MACHINE_STOPPED: return stopped(s, out, r);
     case MACHINE_FAILED: break;
     }
-    return fail("failed", EXIT_FAILED, out->err.msg);
+    if (s->o->script)
+        report_error("script %s: %s", s->o->script, out->err.msg);
+    else
+        report_error("%s", out->err.msg);
+    return (struct verdict){"failed", EXIT_FAILED, true};
 }
 
 static void print_json(const struct session *s, const struct verdict *v)

@@ -8,19 +8,20 @@
 #include "base/log.h"
 #include "dev/tick.h"
 
-#define STS_TIMER BIT(0)
-#define STS_GLOBAL BIT(5)
+#define STS_TIMER        BIT(0)
+#define STS_GLOBAL       BIT(5)
 #define STS_POWER_BUTTON BIT(8)
-#define STS_RTC BIT(10)
-#define STS_WAKE BIT(15)
-#define STS_ALL (STS_TIMER | BIT(4) | STS_GLOBAL | STS_POWER_BUTTON | BIT(9) | STS_RTC | STS_WAKE)
-#define EN_ALL (STS_TIMER | STS_GLOBAL | STS_POWER_BUTTON | BIT(9) | STS_RTC)
+#define STS_RTC          BIT(10)
+#define STS_WAKE         BIT(15)
+#define STS_ALL                                                                  \
+    (STS_TIMER | BIT(4) | STS_GLOBAL | STS_POWER_BUTTON | BIT(9) | STS_RTC | STS_WAKE)
+#define EN_ALL           (STS_TIMER | STS_GLOBAL | STS_POWER_BUTTON | BIT(9) | STS_RTC)
 
 /* Control: 13 SLP_EN (write-only) | 12-10 SLP_TYP | 2 GBL_RLS (write-only) | 1 BM_RLD | 0 SCI_EN */
-#define CNT_SCI_EN BIT(0)
-#define CNT_KEPT (7u << 10 | BIT(1))
+#define CNT_SCI_EN     BIT(0)
+#define CNT_KEPT       (7u << 10 | BIT(1))
 #define CNT_SLP_TYP(v) ((v) >> 10 & 7)
-#define CNT_SLP_EN BIT(13)
+#define CNT_SLP_EN     BIT(13)
 
 #define TIMER_HALF (1ull << 31) /* TMR_STS is set whenever bit 31 changes */
 
@@ -128,11 +129,13 @@ void acpi_pm_gpe(struct acpi_pm *p, unsigned n)
     update(p);
 }
 
-static const struct snap_field acpi_pm_fields[] = {
-    SNAP_U16(struct acpi_pm, status),     SNAP_U16(struct acpi_pm, enable),
-    SNAP_U16(struct acpi_pm, control),    SNAP_U16(struct acpi_pm, gpe_status),
-    SNAP_U16(struct acpi_pm, gpe_enable), SNAP_U64(struct acpi_pm, timer_seen),
-    SNAP_END};
+static const struct snap_field acpi_pm_fields[] = {SNAP_U16(struct acpi_pm, status),
+                                                   SNAP_U16(struct acpi_pm, enable),
+                                                   SNAP_U16(struct acpi_pm, control),
+                                                   SNAP_U16(struct acpi_pm, gpe_status),
+                                                   SNAP_U16(struct acpi_pm, gpe_enable),
+                                                   SNAP_U64(struct acpi_pm, timer_seen),
+                                                   SNAP_END};
 
 static int acpi_pm_check(const void *scratch, struct err *e)
 {
@@ -148,8 +151,9 @@ static void acpi_pm_settle(void *obj)
     update(obj);
 }
 
-const struct snap_desc acpi_pm_snap = {"acpi_pm", 1, sizeof(struct acpi_pm), acpi_pm_fields,
-                                       acpi_pm_check, acpi_pm_settle, acpi_pm_settle};
+const struct snap_desc acpi_pm_snap = {
+    "acpi_pm",     1, sizeof(struct acpi_pm), acpi_pm_fields, acpi_pm_check, acpi_pm_settle,
+    acpi_pm_settle};
 
 void acpi_pm_reset(struct acpi_pm *p)
 {

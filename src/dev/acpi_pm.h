@@ -7,20 +7,20 @@
 #include "snap/snap.h"
 
 /* Offsets in the block; machine/pc_map.h gives it a base. */
-#define PM_OFF_STATUS 0x00
-#define PM_OFF_ENABLE 0x02
-#define PM_OFF_CONTROL 0x04
-#define PM_OFF_TIMER 0x08
+#define PM_OFF_STATUS     0x00
+#define PM_OFF_ENABLE     0x02
+#define PM_OFF_CONTROL    0x04
+#define PM_OFF_TIMER      0x08
 #define PM_OFF_GPE_STATUS 0x20
 #define PM_OFF_GPE_ENABLE 0x22
-#define PM_BLOCK_BYTES 0x40
+#define PM_BLOCK_BYTES    0x40
 
 struct acpi_pm {
     u16 status, enable, control;
     u16 gpe_status, gpe_enable;
     u64 timer_seen; /* PM timer ticks up to which TMR_STS was derived */
 
-    u8 s5_type;     /* SLP_TYP that means soft-off */
+    u8 s5_type; /* SLP_TYP that means soft-off */
     struct irq_line sci;
     void (*power_off)(void *ctx);
     void *ctx;

@@ -71,8 +71,8 @@ static int dma_page_check(const void *scratch, struct err *e)
     return 0;
 }
 
-const struct snap_desc dma_page_snap = {"dma_page", 1, sizeof(struct dma_page), dma_page_fields,
-                                        dma_page_check, NULL, NULL};
+const struct snap_desc dma_page_snap = {
+    "dma_page", 1, sizeof(struct dma_page), dma_page_fields, dma_page_check, NULL, NULL};
 
 void dma_page_reset(struct dma_page *d)
 {

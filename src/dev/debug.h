@@ -17,7 +17,7 @@ struct debug_exit {
 };
 
 /* The pvpanic port: reads say which events are understood, writes report them. */
-#define PVPANIC_PANICKED 0x01
+#define PVPANIC_PANICKED     0x01
 #define PVPANIC_CRASH_LOADED 0x02
 struct pvpanic {
     void (*panic)(void *ctx, unsigned event); /* may be NULL */

@@ -9,9 +9,9 @@
 #include "dev/fwcfg_items.h"
 
 #define OFF_SELECTOR 0
-#define OFF_DATA 1
-#define OFF_DMA 4
-#define OFF_DMA_LOW 8
+#define OFF_DATA     1
+#define OFF_DMA      4
+#define OFF_DMA_LOW  8
 
 /* DMA descriptor in guest memory, big-endian: u32 control, u32 length, u64 address.
  * Control: 31-16 key | 4 write | 3 select | 2 skip | 1 read | 0 error. Zero means done. */
@@ -21,11 +21,11 @@ struct dma_descriptor {
     u64 address;
 };
 
-#define DMA_ERROR BIT(0)
-#define DMA_READ BIT(1)
-#define DMA_SKIP BIT(2)
-#define DMA_SELECT BIT(3)
-#define DMA_WRITE BIT(4)
+#define DMA_ERROR     BIT(0)
+#define DMA_READ      BIT(1)
+#define DMA_SKIP      BIT(2)
+#define DMA_SELECT    BIT(3)
+#define DMA_WRITE     BIT(4)
 #define DMA_SIGNATURE 0x51454d5520434647ull /* "QEMU CFG": what the address register reads */
 
 static void select_key(struct fwcfg *f, u16 key)
@@ -130,9 +130,9 @@ const struct region_ops fwcfg_ops = {fwcfg_read, fwcfg_write, 1, 8, 1, 8, true};
 
 /* The items are configuration, not state: a machine that is restored was built with the same
  * ones. */
-static const struct snap_field fwcfg_fields[] = {
-    SNAP_U16(struct fwcfg, key), SNAP_U32(struct fwcfg, offset), SNAP_U64(struct fwcfg, dma),
-    SNAP_END};
+static const struct snap_field fwcfg_fields[] = {SNAP_U16(struct fwcfg, key),
+                                                 SNAP_U32(struct fwcfg, offset),
+                                                 SNAP_U64(struct fwcfg, dma), SNAP_END};
 
 /* Every key, offset and address is one the guest may set. */
 static int fwcfg_check(const void *scratch, struct err *e)
@@ -140,8 +140,8 @@ static int fwcfg_check(const void *scratch, struct err *e)
     return 0;
 }
 
-const struct snap_desc fwcfg_snap = {"fwcfg", 1, sizeof(struct fwcfg), fwcfg_fields,
-                                     fwcfg_check, NULL, NULL};
+const struct snap_desc fwcfg_snap = {"fwcfg", 1,   sizeof(struct fwcfg), fwcfg_fields, fwcfg_check,
+                                     NULL,    NULL};
 
 void fwcfg_reset(struct fwcfg *f)
 {

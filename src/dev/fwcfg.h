@@ -49,14 +49,14 @@ struct fwcfg_item {
     u16 key;
     const u8 *data;
     u32 len;
-    bool owned; /* data was copied */
+    bool owned;                /* data was copied */
     char name[FWCFG_NAME_MAX]; /* of a file; "" for others */
 };
 
 struct fwcfg {
-    u16 key;     /* selected */
-    u32 offset;  /* of the next byte */
-    u64 dma;     /* DMA address register */
+    u16 key;    /* selected */
+    u32 offset; /* of the next byte */
+    u64 dma;    /* DMA address register */
 
     struct fwcfg_item items[FWCFG_ITEMS_MAX];
     u32 count;

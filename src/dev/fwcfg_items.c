@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define ID_TRADITIONAL BIT(0)
-#define ID_DMA BIT(1)
+#define ID_DMA         BIT(1)
 
 /* One entry of the file directory, big-endian, behind a u32 count. */
 struct dir_entry {

@@ -7,31 +7,31 @@
 #include "base/freq.h"
 
 #define REG_CAPABILITIES 0x000
-#define REG_CONFIG 0x010
-#define REG_STATUS 0x020
-#define REG_COUNTER 0x0f0
-#define REG_TIMERS 0x100 /* + 20h each: configuration, comparator, FSB route */
-#define TIMER_CONFIG 0x00
+#define REG_CONFIG       0x010
+#define REG_STATUS       0x020
+#define REG_COUNTER      0x0f0
+#define REG_TIMERS       0x100 /* + 20h each: configuration, comparator, FSB route */
+#define TIMER_CONFIG     0x00
 #define TIMER_COMPARATOR 0x08
 
 /* Capabilities: 63-32 period in fs | 31-16 vendor | 15 legacy routing | 13 64-bit counter | 12-8
  * last timer | 7-0 revision. The low half is also the id in the ACPI table. */
-#define CAPABILITIES                                                                               \
+#define CAPABILITIES \
     (HPET_PERIOD_FS << 32 | 0x8086u << 16 | BIT(15) | BIT(13) | (HPET_TIMERS - 1) << 8 | 1)
 #define CONFIG_ENABLE 0x01
 #define CONFIG_LEGACY 0x02
 
 /* Timer: 63-32 routes possible | 13-9 route | 8 32-bit mode | 6 set value (write-only) | 5
  * 64-bit capable | 4 periodic capable | 3 periodic | 2 interrupt enable | 1 level-triggered */
-#define T_LEVEL BIT64(1)
-#define T_ENABLE BIT64(2)
-#define T_PERIODIC BIT64(3)
+#define T_LEVEL        BIT64(1)
+#define T_ENABLE       BIT64(2)
+#define T_PERIODIC     BIT64(3)
 #define T_PERIODIC_CAP BIT64(4)
-#define T_64BIT_CAP BIT64(5)
-#define T_SET_VALUE BIT64(6)
-#define T_32BIT BIT64(8)
-#define T_ROUTE(c) ((unsigned)((c) >> 9 & 31))
-#define T_WRITABLE (T_LEVEL | T_ENABLE | T_PERIODIC | T_32BIT | 31ull << 9)
+#define T_64BIT_CAP    BIT64(5)
+#define T_SET_VALUE    BIT64(6)
+#define T_32BIT        BIT64(8)
+#define T_ROUTE(c)     ((unsigned)((c) >> 9 & 31))
+#define T_WRITABLE     (T_LEVEL | T_ENABLE | T_PERIODIC | T_32BIT | 31ull << 9)
 
 #define TICK_NS (HPET_PERIOD_FS / 1000000)
 
@@ -291,15 +291,20 @@ const struct region_ops hpet_ops = {hpet_read, hpet_write, 1, 8, 4, 8, false};
 
 /* ---- state ---- */
 
-#define TIMER_FIELDS(i)                                                                            \
-    SNAP_U64(struct hpet, timers[i].config), SNAP_U64(struct hpet, timers[i].comparator),          \
-        SNAP_U64(struct hpet, timers[i].period), SNAP_BOOL(struct hpet, timers[i].set_value),      \
-        SNAP_BOOL(struct hpet, timers[i].fired), SNAP_U32(struct hpet, timers[i].tick.backlog),    \
+#define TIMER_FIELDS(i)                                                                         \
+    SNAP_U64(struct hpet, timers[i].config), SNAP_U64(struct hpet, timers[i].comparator),       \
+        SNAP_U64(struct hpet, timers[i].period), SNAP_BOOL(struct hpet, timers[i].set_value),   \
+        SNAP_BOOL(struct hpet, timers[i].fired), SNAP_U32(struct hpet, timers[i].tick.backlog), \
         SNAP_U64(struct hpet, timers[i].tick.last_ns)
 
-static const struct snap_field hpet_fields[] = {
-    SNAP_U64(struct hpet, config),  SNAP_U64(struct hpet, status), SNAP_U64(struct hpet, counter),
-    SNAP_U64(struct hpet, start_ns), TIMER_FIELDS(0), TIMER_FIELDS(1), TIMER_FIELDS(2), SNAP_END};
+static const struct snap_field hpet_fields[] = {SNAP_U64(struct hpet, config),
+                                                SNAP_U64(struct hpet, status),
+                                                SNAP_U64(struct hpet, counter),
+                                                SNAP_U64(struct hpet, start_ns),
+                                                TIMER_FIELDS(0),
+                                                TIMER_FIELDS(1),
+                                                TIMER_FIELDS(2),
+                                                SNAP_END};
 
 static int hpet_check(const void *scratch, struct err *e)
 {
@@ -326,7 +331,7 @@ static void hpet_loaded(void *obj)
     update(h);
 }
 
-const struct snap_desc hpet_snap = {"hpet", 1, sizeof(struct hpet), hpet_fields,
+const struct snap_desc hpet_snap = {"hpet",     1,           sizeof(struct hpet), hpet_fields,
                                     hpet_check, hpet_loaded, hpet_event};
 
 void hpet_reset(struct hpet *h)

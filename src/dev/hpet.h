@@ -28,12 +28,12 @@ struct hpet_host {
 
 struct hpet {
     u64 config, status;
-    u64 counter;  /* main counter at start_ns, or now while halted */
+    u64 counter; /* main counter at start_ns, or now while halted */
     u64 start_ns;
     struct hpet_timer timers[HPET_TIMERS];
 
     bool line[HPET_TIMERS]; /* derived: what each timer drives */
-    u32 routes;           /* GSIs a timer may be routed to */
+    u32 routes;             /* GSIs a timer may be routed to */
     struct hpet_host host;
     struct clock *clock;
     struct timer timer;

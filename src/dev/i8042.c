@@ -6,52 +6,52 @@
 
 /* Status: 5 output buffer is the mouse's | 4 not locked | 3 last write was a command | 2
  * self-test passed | 1 input buffer full (never: bytes are taken at once) | 0 output buffer full */
-#define STATUS_OBF 0x01
-#define STATUS_SYSTEM 0x04
-#define STATUS_COMMAND 0x08
+#define STATUS_OBF      0x01
+#define STATUS_SYSTEM   0x04
+#define STATUS_COMMAND  0x08
 #define STATUS_UNLOCKED 0x10
-#define STATUS_AUX 0x20
+#define STATUS_AUX      0x20
 
 /* Command byte: 6 translate | 5 mouse off | 4 keyboard off | 2 self-test passed | 1 IRQ 12 | 0
  * IRQ 1 */
-#define CB_KBD_IRQ 0x01
-#define CB_AUX_IRQ 0x02
-#define CB_SYSTEM 0x04
-#define CB_KBD_OFF 0x10
-#define CB_AUX_OFF 0x20
+#define CB_KBD_IRQ   0x01
+#define CB_AUX_IRQ   0x02
+#define CB_SYSTEM    0x04
+#define CB_KBD_OFF   0x10
+#define CB_AUX_OFF   0x20
 #define CB_TRANSLATE 0x40
 
 /* Output port: 1 A20 | 0 reset line, active low */
-#define OUT_RESET 0x01
-#define OUT_A20 0x02
+#define OUT_RESET    0x01
+#define OUT_A20      0x02
 #define OUT_POWER_ON 0xcf
-#define INPUT_PORT 0x80 /* keyboard not locked */
+#define INPUT_PORT   0x80 /* keyboard not locked */
 
-#define CMD_READ_RAM 0x20 /* ..3F */
-#define CMD_WRITE_RAM 0x60 /* ..7F */
-#define CMD_AUX_OFF 0xa7
-#define CMD_AUX_ON 0xa8
-#define CMD_AUX_TEST 0xa9
-#define CMD_SELF_TEST 0xaa
-#define CMD_KBD_TEST 0xab
-#define CMD_KBD_OFF 0xad
-#define CMD_KBD_ON 0xae
-#define CMD_READ_INPUT 0xc0
-#define CMD_READ_OUTPUT 0xd0
+#define CMD_READ_RAM     0x20 /* ..3F */
+#define CMD_WRITE_RAM    0x60 /* ..7F */
+#define CMD_AUX_OFF      0xa7
+#define CMD_AUX_ON       0xa8
+#define CMD_AUX_TEST     0xa9
+#define CMD_SELF_TEST    0xaa
+#define CMD_KBD_TEST     0xab
+#define CMD_KBD_OFF      0xad
+#define CMD_KBD_ON       0xae
+#define CMD_READ_INPUT   0xc0
+#define CMD_READ_OUTPUT  0xd0
 #define CMD_WRITE_OUTPUT 0xd1
-#define CMD_LOOP_KBD 0xd2
-#define CMD_LOOP_AUX 0xd3
-#define CMD_WRITE_AUX 0xd4
-#define CMD_A20_OFF 0xdd
-#define CMD_A20_ON 0xdf
-#define CMD_TEST_INPUTS 0xe0
-#define CMD_PULSE 0xf0 /* ..FF: output port bits that are 0 in the low nibble */
+#define CMD_LOOP_KBD     0xd2
+#define CMD_LOOP_AUX     0xd3
+#define CMD_WRITE_AUX    0xd4
+#define CMD_A20_OFF      0xdd
+#define CMD_A20_ON       0xdf
+#define CMD_TEST_INPUTS  0xe0
+#define CMD_PULSE        0xf0 /* ..FF: output port bits that are 0 in the low nibble */
 #define SELF_TEST_PASSED 0x55
-#define PORT_GOOD 0x00
-#define PORT_CLOCK_LOW 0x01 /* no mouse: drivers give up at once instead of waiting for one */
+#define PORT_GOOD        0x00
+#define PORT_CLOCK_LOW   0x01 /* no mouse: drivers give up at once instead of waiting for one */
 
-#define KBD_ACK 0xfa
-#define KBD_RESEND 0xfe
+#define KBD_ACK         0xfa
+#define KBD_RESEND      0xfe
 #define KBD_TEST_PASSED 0xaa
 
 enum sender { FROM_CONTROLLER, FROM_KBD };
@@ -68,8 +68,7 @@ static void update(struct i8042 *k)
 /* Moves the oldest waiting byte into the output buffer; a disabled keyboard's bytes wait. */
 static void refill(struct i8042 *k)
 {
-    if (!k->full && k->count &&
-        !(k->from[k->head] == FROM_KBD && (k->command & CB_KBD_OFF))) {
+    if (!k->full && k->count && !(k->from[k->head] == FROM_KBD && (k->command & CB_KBD_OFF))) {
         k->data = k->queue[k->head];
         k->data_from = k->from[k->head];
         k->head = (k->head + 1) % I8042_QUEUE;
@@ -244,13 +243,13 @@ const struct region_ops i8042_command_ops = {status_read, command_write, 1, 4, 1
 /* ---- state ---- */
 
 static const struct snap_field i8042_fields[] = {
-    SNAP_U8(struct i8042, command),   SNAP_U8(struct i8042, ram),
+    SNAP_U8(struct i8042, command),     SNAP_U8(struct i8042, ram),
     SNAP_U8(struct i8042, output_port), SNAP_U8(struct i8042, expect),
-    SNAP_U8(struct i8042, kbd_expect), SNAP_BOOL(struct i8042, last_command),
-    SNAP_U8(struct i8042, head),      SNAP_U8(struct i8042, count),
-    SNAP_U8(struct i8042, queue),     SNAP_U8(struct i8042, from),
-    SNAP_U8(struct i8042, data),      SNAP_U8(struct i8042, data_from),
-    SNAP_BOOL(struct i8042, full),    SNAP_END};
+    SNAP_U8(struct i8042, kbd_expect),  SNAP_BOOL(struct i8042, last_command),
+    SNAP_U8(struct i8042, head),        SNAP_U8(struct i8042, count),
+    SNAP_U8(struct i8042, queue),       SNAP_U8(struct i8042, from),
+    SNAP_U8(struct i8042, data),        SNAP_U8(struct i8042, data_from),
+    SNAP_BOOL(struct i8042, full),      SNAP_END};
 
 static int i8042_check(const void *scratch, struct err *e)
 {
@@ -271,8 +270,8 @@ static void i8042_loaded(void *obj)
     update(k);
 }
 
-const struct snap_desc i8042_snap = {"i8042", 1, sizeof(struct i8042), i8042_fields,
-                                     i8042_check, i8042_loaded, NULL};
+const struct snap_desc i8042_snap = {
+    "i8042", 1, sizeof(struct i8042), i8042_fields, i8042_check, i8042_loaded, NULL};
 
 void i8042_reset(struct i8042 *k)
 {

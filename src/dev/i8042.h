@@ -9,24 +9,24 @@
 
 /* Wires other than the interrupts. Called with the lock held; must not call back. */
 struct i8042_host {
-    void (*reset)(void *ctx);         /* the processor's reset line was pulsed */
+    void (*reset)(void *ctx); /* the processor's reset line was pulsed */
     void (*a20)(void *ctx, bool on);
     void *ctx;
 };
 
 struct i8042 {
-    u8 command;           /* command byte, RAM byte 0 */
-    u8 ram[32];           /* the rest of it */
+    u8 command; /* command byte, RAM byte 0 */
+    u8 ram[32]; /* the rest of it */
     u8 output_port;
-    u8 expect;            /* controller command that waits for a byte at port 60h, 0 = none */
-    u8 kbd_expect;        /* keyboard command that waits for its argument, 0 = none */
-    bool last_command;    /* status bit 3: the last write went to port 64h */
-    u8 head, count;       /* bytes on their way to the host, oldest first */
+    u8 expect;         /* controller command that waits for a byte at port 60h, 0 = none */
+    u8 kbd_expect;     /* keyboard command that waits for its argument, 0 = none */
+    bool last_command; /* status bit 3: the last write went to port 64h */
+    u8 head, count;    /* bytes on their way to the host, oldest first */
     u8 queue[I8042_QUEUE];
     u8 from[I8042_QUEUE]; /* enum in i8042.c: who sent each */
     u8 data;              /* output buffer */
     u8 data_from;
-    bool full;            /* output buffer full */
+    bool full; /* output buffer full */
 
     struct irq_line kbd, aux;
     struct i8042_host host;

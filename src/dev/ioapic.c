@@ -6,32 +6,32 @@
 
 #define REG_SELECT 0x00
 #define REG_WINDOW 0x10
-#define REG_EOI 0x40
+#define REG_EOI    0x40
 
-#define IDX_ID 0x00
-#define IDX_VERSION 0x01
+#define IDX_ID          0x00
+#define IDX_VERSION     0x01
 #define IDX_ARBITRATION 0x02
-#define IDX_TABLE 0x10
-#define VERSION ((GSI_COUNT - 1u) << 16 | 0x20)
+#define IDX_TABLE       0x10
+#define VERSION         ((GSI_COUNT - 1u) << 16 | 0x20)
 
 /* Redirection entry: 63-56 destination | 16 mask | 15 level-triggered | 14 remote IRR
  * (read-only) | 13 active low | 12 delivery status (read-only, always idle) | 11 logical | 10-8
  * mode | 7-0 vector */
-#define RTE_VECTOR(e) ((u8)(e))
-#define RTE_MODE(e) ((u8)((e) >> 8 & 7))
-#define RTE_LOGICAL BIT64(11)
+#define RTE_VECTOR(e)  ((u8)(e))
+#define RTE_MODE(e)    ((u8)((e) >> 8 & 7))
+#define RTE_LOGICAL    BIT64(11)
 #define RTE_REMOTE_IRR BIT64(14)
-#define RTE_LEVEL BIT64(15)
-#define RTE_MASKED BIT64(16)
-#define RTE_DEST(e) ((u8)((e) >> 56))
-#define RTE_WRITABLE 0xff0000000001afffull
+#define RTE_LEVEL      BIT64(15)
+#define RTE_MASKED     BIT64(16)
+#define RTE_DEST(e)    ((u8)((e) >> 56))
+#define RTE_WRITABLE   0xff0000000001afffull
 
 /* MSI address: 31-20 FEEh | 19-12 destination | 3 redirection hint | 2 logical.
  * MSI data: 15 level | 14 assert | 10-8 mode | 7-0 vector */
-#define MSI_ADDR_BASE 0xfeeull
+#define MSI_ADDR_BASE    0xfeeull
 #define MSI_ADDR_LOGICAL BIT(2)
-#define MSI_DATA_LEVEL BIT(15)
-#define MSI_DATA_ASSERT BIT(14)
+#define MSI_DATA_LEVEL   BIT(15)
+#define MSI_DATA_ASSERT  BIT(14)
 
 /* Only fixed and lowest-priority entries can be level-triggered in effect. */
 static bool level_mode(u64 e)
@@ -190,8 +190,8 @@ static int ioapic_check(const void *scratch, struct err *e)
     return 0;
 }
 
-const struct snap_desc ioapic_snap = {"ioapic", 1, sizeof(struct ioapic), ioapic_fields,
-                                      ioapic_check, NULL, NULL};
+const struct snap_desc ioapic_snap = {
+    "ioapic", 1, sizeof(struct ioapic), ioapic_fields, ioapic_check, NULL, NULL};
 
 void ioapic_reset(struct ioapic *io)
 {

@@ -8,9 +8,9 @@
 
 struct ioapic {
     u8 id;
-    u8 select;              /* IOREGSEL */
-    u64 entry[GSI_COUNT];   /* redirection table */
-    u32 level;              /* input pins, bit n = asserted */
+    u8 select;            /* IOREGSEL */
+    u64 entry[GSI_COUNT]; /* redirection table */
+    u32 level;            /* input pins, bit n = asserted */
     struct apic_bus *bus;
     int (*extint_ack)(void *ctx); /* the 8259 pair, for entries in ExtINT mode; may be NULL */
     void *ctx;

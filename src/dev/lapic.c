@@ -4,11 +4,11 @@
 #include <errno.h>
 #include <string.h>
 
-#define ICR_VECTOR(icr) ((u8)(icr))
-#define ICR_MODE(icr) ((u8)((icr) >> 8 & 7))
-#define ICR_LOGICAL BIT(11)
-#define ICR_ASSERT BIT(14)
-#define ICR_LEVEL BIT(15)
+#define ICR_VECTOR(icr)    ((u8)(icr))
+#define ICR_MODE(icr)      ((u8)((icr) >> 8 & 7))
+#define ICR_LOGICAL        BIT(11)
+#define ICR_ASSERT         BIT(14)
+#define ICR_LEVEL          BIT(15)
 #define ICR_SHORTHAND(icr) ((icr) >> 18 & 3)
 
 enum shorthand { SHORTHAND_NONE, SHORTHAND_SELF, SHORTHAND_ALL, SHORTHAND_OTHERS };
@@ -257,8 +257,8 @@ bool lapic_nmi_take(struct lapic *l)
         return false; /* asked at every boundary: no locked access then */
     do {
         is = was & NMI_COUNT ? (u8)((was & NMI_COUNT) - 1) | NMI_SERVING : 0;
-    } while (!__atomic_compare_exchange_n(&l->nmi, &was, is, false, __ATOMIC_ACQ_REL,
-                                          __ATOMIC_ACQUIRE));
+    } while (
+        !__atomic_compare_exchange_n(&l->nmi, &was, is, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
     return was & NMI_COUNT;
 }
 
@@ -275,19 +275,29 @@ void lapic_set_cr8(struct lapic *l, u8 val)
 
 /* ---- state ---- */
 
-static const struct snap_field lapic_fields[] = {
-    SNAP_U64(struct lapic, base),     SNAP_U32(struct lapic, tpr),
-    SNAP_U32(struct lapic, ldr),      SNAP_U32(struct lapic, dfr),
-    SNAP_U32(struct lapic, svr),      SNAP_U32(struct lapic, esr),
-    SNAP_U32(struct lapic, errors),   SNAP_U64(struct lapic, icr),
-    SNAP_U32(struct lapic, lvt),      SNAP_U32(struct lapic, irr),
-    SNAP_U32(struct lapic, isr),      SNAP_U32(struct lapic, tmr),
-    SNAP_U8(struct lapic, nmi),       SNAP_BOOL(struct lapic, lint0),
-    SNAP_U32(struct lapic, divide),   SNAP_U32(struct lapic, initial),
-    SNAP_U32(struct lapic, count),    SNAP_U64(struct lapic, count_ns),
-    SNAP_U64(struct lapic, periods),  SNAP_U32(struct lapic, tick.backlog),
-    SNAP_U64(struct lapic, tick.last_ns), SNAP_U64(struct lapic, deadline),
-    SNAP_END};
+static const struct snap_field lapic_fields[] = {SNAP_U64(struct lapic, base),
+                                                 SNAP_U32(struct lapic, tpr),
+                                                 SNAP_U32(struct lapic, ldr),
+                                                 SNAP_U32(struct lapic, dfr),
+                                                 SNAP_U32(struct lapic, svr),
+                                                 SNAP_U32(struct lapic, esr),
+                                                 SNAP_U32(struct lapic, errors),
+                                                 SNAP_U64(struct lapic, icr),
+                                                 SNAP_U32(struct lapic, lvt),
+                                                 SNAP_U32(struct lapic, irr),
+                                                 SNAP_U32(struct lapic, isr),
+                                                 SNAP_U32(struct lapic, tmr),
+                                                 SNAP_U8(struct lapic, nmi),
+                                                 SNAP_BOOL(struct lapic, lint0),
+                                                 SNAP_U32(struct lapic, divide),
+                                                 SNAP_U32(struct lapic, initial),
+                                                 SNAP_U32(struct lapic, count),
+                                                 SNAP_U64(struct lapic, count_ns),
+                                                 SNAP_U64(struct lapic, periods),
+                                                 SNAP_U32(struct lapic, tick.backlog),
+                                                 SNAP_U64(struct lapic, tick.last_ns),
+                                                 SNAP_U64(struct lapic, deadline),
+                                                 SNAP_END};
 
 static int lapic_check(const void *scratch, struct err *e)
 {
@@ -319,8 +329,8 @@ static void lapic_loaded(void *obj)
     lapic_timer_arm(l);
 }
 
-const struct snap_desc lapic_snap = {"lapic", 1, sizeof(struct lapic), lapic_fields,
-                                     lapic_check, lapic_loaded, lapic_timer_event};
+const struct snap_desc lapic_snap = {
+    "lapic", 1, sizeof(struct lapic), lapic_fields, lapic_check, lapic_loaded, lapic_timer_event};
 
 void lapic_reset(struct lapic *l, bool init)
 {

@@ -8,15 +8,15 @@
 #include "mem/bus.h"
 #include "snap/snap.h"
 
-#define MSR_APIC_BASE 0x1b
+#define MSR_APIC_BASE    0x1b
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSR_X2APIC_FIRST 0x800
-#define MSR_X2APIC_LAST 0x8ff
+#define MSR_X2APIC_LAST  0x8ff
 
-#define APIC_BASE_BSP BIT(8)
-#define APIC_BASE_EXTD BIT(10)
-#define APIC_BASE_EN BIT(11)
-#define APIC_BASE_ADDR 0xfffffffffffff000ull
+#define APIC_BASE_BSP     BIT(8)
+#define APIC_BASE_EXTD    BIT(10)
+#define APIC_BASE_EN      BIT(11)
+#define APIC_BASE_ADDR    0xfffffffffffff000ull
 #define APIC_DEFAULT_BASE 0xfee00000ull
 
 enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PMC, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
@@ -33,25 +33,25 @@ struct lapic_wiring {
 };
 
 struct lapic {
-    u64 base;     /* IA32_APIC_BASE */
+    u64 base; /* IA32_APIC_BASE */
     u32 tpr, ldr, dfr, svr;
-    u32 esr;      /* what the last write to the register latched */
-    u32 errors;   /* collected since */
+    u32 esr;    /* what the last write to the register latched */
+    u32 errors; /* collected since */
     u64 icr;
     u32 lvt[LVT_COUNT];
     u32 irr[8], isr[8], tmr[8];
-    u8 nmi;       /* NMI_* below; changed atomically, without the lock on the processor's side */
-    bool lint0;   /* pin level: INTR of the 8259 pair */
+    u8 nmi;     /* NMI_* below; changed atomically, without the lock on the processor's side */
+    bool lint0; /* pin level: INTR of the 8259 pair */
 
-    u32 divide;        /* divide configuration register */
-    u32 initial;       /* initial count */
-    u32 count;         /* current count at count_ns */
+    u32 divide;  /* divide configuration register */
+    u32 initial; /* initial count */
+    u32 count;   /* current count at count_ns */
     u64 count_ns;
-    u64 periods;       /* wraps of a periodic count already turned into interrupts */
+    u64 periods; /* wraps of a periodic count already turned into interrupts */
     struct tick tick;
-    u64 deadline;      /* IA32_TSC_DEADLINE, 0 = disarmed */
+    u64 deadline; /* IA32_TSC_DEADLINE, 0 = disarmed */
 
-    bool intr;         /* cache of lapic_pending's own part, readable without the lock */
+    bool intr; /* cache of lapic_pending's own part, readable without the lock */
     u32 id;
     unsigned phys_bits;
     struct apic_bus *bus;
@@ -94,7 +94,7 @@ void lapic_pulse_lint1(struct lapic *l);
 
 /* A message arrives that addresses this APIC. False when it is not accepted. */
 bool lapic_accept(struct lapic *l, const struct apic_msg *m);
-bool lapic_on(const struct lapic *l);        /* IA32_APIC_BASE.EN */
+bool lapic_on(const struct lapic *l); /* IA32_APIC_BASE.EN */
 bool lapic_x2apic(const struct lapic *l);
 bool lapic_sw_enabled(const struct lapic *l); /* and SVR bit 8 */
 u32 lapic_ppr(const struct lapic *l);
@@ -105,18 +105,18 @@ extern const struct snap_desc lapic_snap;
 
 /* NMIs that wait: one while the processor serves one, as it latches no more; two otherwise,
  * because the first of two that come together is on its way into the handler. */
-#define NMI_COUNT 0x03
+#define NMI_COUNT   0x03
 #define NMI_SERVING 0x80 /* the processor took one and has not looked again since */
 
-#define LVT_MASKED BIT(16)
-#define LVT_TIMER_MODE (3u << 17)
-#define LVT_TIMER_ONESHOT (0u << 17)
-#define LVT_TIMER_PERIODIC (1u << 17)
-#define LVT_TIMER_DEADLINE (2u << 17)
-#define SVR_ENABLE BIT(8)
+#define LVT_MASKED           BIT(16)
+#define LVT_TIMER_MODE       (3u << 17)
+#define LVT_TIMER_ONESHOT    (0u << 17)
+#define LVT_TIMER_PERIODIC   (1u << 17)
+#define LVT_TIMER_DEADLINE   (2u << 17)
+#define SVR_ENABLE           BIT(8)
 #define SVR_NO_EOI_BROADCAST BIT(12)
-#define ESR_SEND_ILLEGAL BIT(5)
-#define ESR_RECEIVE_ILLEGAL BIT(6)
+#define ESR_SEND_ILLEGAL     BIT(5)
+#define ESR_RECEIVE_ILLEGAL  BIT(6)
 #define ESR_ILLEGAL_REGISTER BIT(7)
 
 void lapic_update(struct lapic *l);

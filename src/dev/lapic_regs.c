@@ -30,15 +30,15 @@ enum reg {
 };
 
 /* Version: 24 EOI broadcast suppression | 23-16 highest LVT entry | 7-0 14h: integrated APIC */
-#define VERSION (BIT(24) | (LVT_COUNT - 1) << 16 | 0x14)
-#define SVR_WRITABLE (0x3ffu | SVR_NO_EOI_BROADCAST)
+#define VERSION         (BIT(24) | (LVT_COUNT - 1) << 16 | 0x14)
+#define SVR_WRITABLE    (0x3ffu | SVR_NO_EOI_BROADCAST)
 #define DIVIDE_WRITABLE 0xbu
 /* ICR low: 19-18 shorthand | 15 trigger | 14 level | 12 delivery status (always idle) | 11
  * logical | 10-8 mode | 7-0 vector */
-#define ICR_WRITABLE 0xccfffu
-#define ICR_BUSY BIT(12)
+#define ICR_WRITABLE   0xccfffu
+#define ICR_BUSY       BIT(12)
 #define LVT_REMOTE_IRR BIT(14)
-#define LVT_STATUS BIT(12)
+#define LVT_STATUS     BIT(12)
 
 /* Writable bits. 18-17 timer mode | 16 mask | 15 trigger | 13 polarity | 10-8 delivery mode |
  * 7-0 vector */
@@ -263,7 +263,7 @@ static int write_base(struct lapic *l, u64 val)
     l->base = val;
     if (was != mode && is == mode)
         l->icr &= 0xffffffff; /* 8-bit destinations end here */
-    lapic_timer_arm(l); /* stands still while the APIC is off */
+    lapic_timer_arm(l);       /* stands still while the APIC is off */
     if (l->wiring.base_changed)
         l->wiring.base_changed(l->wiring.ctx, l->id);
     lapic_update(l);

@@ -4,21 +4,21 @@
 #include <errno.h>
 #include <string.h>
 
-#define MASTER 0
-#define SLAVE 1
+#define MASTER     0
+#define SLAVE      1
 #define CASCADE_IR 2
 
-#define ICW1_ICW4 0x01    /* an ICW4 follows */
-#define ICW1_SINGLE 0x02
-#define ICW1_SELECT 0x10  /* this is an ICW1 */
-#define ICW4_AEOI 0x02
-#define ICW4_SFNM 0x10    /* special fully nested mode */
-#define OCW3_SELECT 0x08
-#define OCW3_READ 0x02    /* bit 0 chooses: */
+#define ICW1_ICW4     0x01 /* an ICW4 follows */
+#define ICW1_SINGLE   0x02
+#define ICW1_SELECT   0x10 /* this is an ICW1 */
+#define ICW4_AEOI     0x02
+#define ICW4_SFNM     0x10 /* special fully nested mode */
+#define OCW3_SELECT   0x08
+#define OCW3_READ     0x02 /* bit 0 chooses: */
 #define OCW3_READ_ISR 0x01
-#define OCW3_POLL 0x04
-#define OCW3_ESMM 0x40    /* bit 5 chooses: */
-#define OCW3_SMM 0x20
+#define OCW3_POLL     0x04
+#define OCW3_ESMM     0x40 /* bit 5 chooses: */
+#define OCW3_SMM      0x20
 
 /* OCW2 bits 7-5: rotate, specific level, EOI */
 enum ocw2 {
@@ -304,14 +304,14 @@ const struct region_ops pic_master_ops = {master_read, master_write, 1, 4, 1, 1,
 const struct region_ops pic_slave_ops = {slave_read, slave_write, 1, 4, 1, 1, true};
 const struct region_ops pic_elcr_ops = {elcr_read, elcr_write, 1, 4, 1, 1, true};
 
-#define CHIP_FIELDS(i)                                                                             \
-    SNAP_U8(struct pic, chip[i].level), SNAP_U8(struct pic, chip[i].edge),                         \
-        SNAP_U8(struct pic, chip[i].isr), SNAP_U8(struct pic, chip[i].imr),                        \
-        SNAP_U8(struct pic, chip[i].elcr), SNAP_U8(struct pic, chip[i].base),                      \
-        SNAP_U8(struct pic, chip[i].icw3), SNAP_U8(struct pic, chip[i].icw4),                      \
-        SNAP_U8(struct pic, chip[i].init), SNAP_U8(struct pic, chip[i].top),                       \
-        SNAP_BOOL(struct pic, chip[i].single), SNAP_BOOL(struct pic, chip[i].need_icw4),           \
-        SNAP_BOOL(struct pic, chip[i].read_isr), SNAP_BOOL(struct pic, chip[i].poll),              \
+#define CHIP_FIELDS(i)                                                                   \
+    SNAP_U8(struct pic, chip[i].level), SNAP_U8(struct pic, chip[i].edge),               \
+        SNAP_U8(struct pic, chip[i].isr), SNAP_U8(struct pic, chip[i].imr),              \
+        SNAP_U8(struct pic, chip[i].elcr), SNAP_U8(struct pic, chip[i].base),            \
+        SNAP_U8(struct pic, chip[i].icw3), SNAP_U8(struct pic, chip[i].icw4),            \
+        SNAP_U8(struct pic, chip[i].init), SNAP_U8(struct pic, chip[i].top),             \
+        SNAP_BOOL(struct pic, chip[i].single), SNAP_BOOL(struct pic, chip[i].need_icw4), \
+        SNAP_BOOL(struct pic, chip[i].read_isr), SNAP_BOOL(struct pic, chip[i].poll),    \
         SNAP_BOOL(struct pic, chip[i].special), SNAP_BOOL(struct pic, chip[i].rotate_aeoi)
 
 static const struct snap_field pic_fields[] = {CHIP_FIELDS(0), CHIP_FIELDS(1), SNAP_END};
@@ -336,8 +336,8 @@ static void pic_loaded(void *obj)
     update(obj);
 }
 
-const struct snap_desc pic_snap = {"pic", 1, sizeof(struct pic), pic_fields,
-                                   pic_check, pic_loaded, NULL};
+const struct snap_desc pic_snap = {"pic",      1,   sizeof(struct pic), pic_fields, pic_check,
+                                   pic_loaded, NULL};
 
 void pic_reset(struct pic *p)
 {

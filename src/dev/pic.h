@@ -7,12 +7,12 @@
 
 /* One of the two controllers. */
 struct pic_chip {
-    u8 level;    /* input pins, bit n = IRn asserted */
-    u8 edge;     /* edge latch: a request came and was not acknowledged */
+    u8 level; /* input pins, bit n = IRn asserted */
+    u8 edge;  /* edge latch: a request came and was not acknowledged */
     u8 isr, imr;
-    u8 elcr;     /* bit set: IRn is level-triggered */
-    u8 base;     /* ICW2: vector of IR0 */
-    u8 icw3;     /* master: which inputs have slaves; slave: its id */
+    u8 elcr; /* bit set: IRn is level-triggered */
+    u8 base; /* ICW2: vector of IR0 */
+    u8 icw3; /* master: which inputs have slaves; slave: its id */
     u8 icw4;
     u8 init;     /* initialization sequence: next word expected (2, 3, 4), 0 = operational */
     u8 top;      /* the input that has highest priority now, 0..7 */

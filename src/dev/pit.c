@@ -6,22 +6,22 @@
 
 /* Control word: 7-6 counter (3 = read-back) | 5-4 RW (0 = latch count) | 3-1 mode | 0 BCD */
 #define CW_COUNTER(v) ((v) >> 6)
-#define CW_RW(v) (((v) >> 4) & 3)
-#define CW_MODE(v) (((v) >> 1) & 7)
-#define CW_BCD 0x01
-#define CW_READ_BACK 3
-#define RB_NO_COUNT 0x20  /* read-back: latch no count */
-#define RB_NO_STATUS 0x10
-#define STATUS_OUT 0x80
-#define STATUS_NULL 0x40  /* the count register holds what the counter does not have yet */
+#define CW_RW(v)      (((v) >> 4) & 3)
+#define CW_MODE(v)    (((v) >> 1) & 7)
+#define CW_BCD        0x01
+#define CW_READ_BACK  3
+#define RB_NO_COUNT   0x20 /* read-back: latch no count */
+#define RB_NO_STATUS  0x10
+#define STATUS_OUT    0x80
+#define STATUS_NULL   0x40 /* the count register holds what the counter does not have yet */
 
 /* Port 61h: 7 parity error | 6 channel check | 5 OUT2 | 4 refresh toggle | 3-2 check enables |
  * 1 speaker data | 0 gate 2 */
-#define P61_GATE2 0x01
-#define P61_SPEAKER 0x02
-#define P61_CHECKS 0x0c
-#define P61_REFRESH 0x10
-#define P61_OUT2 0x20
+#define P61_GATE2     0x01
+#define P61_SPEAKER   0x02
+#define P61_CHECKS    0x0c
+#define P61_REFRESH   0x10
+#define P61_OUT2      0x20
 #define REFRESH_TICKS 18 /* counter 1 as a PC programs it: a refresh each 15 us */
 
 static u64 pit_now(const struct pit *p)
@@ -240,8 +240,7 @@ static void latch_status(struct pit *p, struct pit_channel *c)
 {
     if (c->status_latched)
         return;
-    c->status = (out(c, pit_now(p)) ? STATUS_OUT : 0) |
-                (!c->loaded || c->next ? STATUS_NULL : 0) |
+    c->status = (out(c, pit_now(p)) ? STATUS_OUT : 0) | (!c->loaded || c->next ? STATUS_NULL : 0) |
                 (u8)(c->rw << 4 | c->mode << 1 | (c->bcd ? CW_BCD : 0));
     c->status_latched = true;
 }
@@ -363,22 +362,27 @@ static void pit_event(void *arg)
     update(arg);
 }
 
-#define CH_FIELDS(i)                                                                               \
-    SNAP_U8(struct pit, ch[i].mode), SNAP_U8(struct pit, ch[i].rw),                                \
-        SNAP_BOOL(struct pit, ch[i].bcd), SNAP_BOOL(struct pit, ch[i].gate),                       \
-        SNAP_BOOL(struct pit, ch[i].loaded), SNAP_BOOL(struct pit, ch[i].triggered),               \
-        SNAP_BOOL(struct pit, ch[i].running), SNAP_BOOL(struct pit, ch[i].write_high),             \
-        SNAP_BOOL(struct pit, ch[i].read_high), SNAP_U8(struct pit, ch[i].write_low),              \
-        SNAP_U8(struct pit, ch[i].latched), SNAP_U16(struct pit, ch[i].latched_count),             \
-        SNAP_BOOL(struct pit, ch[i].status_latched), SNAP_U8(struct pit, ch[i].status),            \
-        SNAP_U32(struct pit, ch[i].count), SNAP_U32(struct pit, ch[i].next),                       \
-        SNAP_U64(struct pit, ch[i].next_tick), SNAP_U64(struct pit, ch[i].start),                  \
+#define CH_FIELDS(i)                                                                    \
+    SNAP_U8(struct pit, ch[i].mode), SNAP_U8(struct pit, ch[i].rw),                     \
+        SNAP_BOOL(struct pit, ch[i].bcd), SNAP_BOOL(struct pit, ch[i].gate),            \
+        SNAP_BOOL(struct pit, ch[i].loaded), SNAP_BOOL(struct pit, ch[i].triggered),    \
+        SNAP_BOOL(struct pit, ch[i].running), SNAP_BOOL(struct pit, ch[i].write_high),  \
+        SNAP_BOOL(struct pit, ch[i].read_high), SNAP_U8(struct pit, ch[i].write_low),   \
+        SNAP_U8(struct pit, ch[i].latched), SNAP_U16(struct pit, ch[i].latched_count),  \
+        SNAP_BOOL(struct pit, ch[i].status_latched), SNAP_U8(struct pit, ch[i].status), \
+        SNAP_U32(struct pit, ch[i].count), SNAP_U32(struct pit, ch[i].next),            \
+        SNAP_U64(struct pit, ch[i].next_tick), SNAP_U64(struct pit, ch[i].start),       \
         SNAP_U64(struct pit, ch[i].held)
 
-static const struct snap_field pit_fields[] = {
-    CH_FIELDS(0), CH_FIELDS(1), CH_FIELDS(2), SNAP_BOOL(struct pit, speaker),
-    SNAP_U8(struct pit, parity), SNAP_U64(struct pit, edges), SNAP_U32(struct pit, tick.backlog),
-    SNAP_U64(struct pit, tick.last_ns), SNAP_END};
+static const struct snap_field pit_fields[] = {CH_FIELDS(0),
+                                               CH_FIELDS(1),
+                                               CH_FIELDS(2),
+                                               SNAP_BOOL(struct pit, speaker),
+                                               SNAP_U8(struct pit, parity),
+                                               SNAP_U64(struct pit, edges),
+                                               SNAP_U32(struct pit, tick.backlog),
+                                               SNAP_U64(struct pit, tick.last_ns),
+                                               SNAP_END};
 
 static int pit_check(const void *scratch, struct err *e)
 {
@@ -406,7 +410,7 @@ static void pit_settle(void *obj)
     update(obj);
 }
 
-const struct snap_desc pit_snap = {"pit", 1, sizeof(struct pit), pit_fields,
+const struct snap_desc pit_snap = {"pit",     1,          sizeof(struct pit), pit_fields,
                                    pit_check, pit_settle, pit_settle};
 
 void pit_reset(struct pit *p)

@@ -6,8 +6,8 @@
 
 #include "base/freq.h"
 
-#define SYSTEM_ENABLE 1ull /* bit 0 of the MSR; the rest is an address, 4-byte aligned */
-#define SYSTEM_ADDR (~3ull)
+#define SYSTEM_ENABLE   1ull /* bit 0 of the MSR; the rest is an address, 4-byte aligned */
+#define SYSTEM_ADDR     (~3ull)
 #define FLAG_TSC_STABLE 0x01
 
 /* time = system_time + ((((tsc - tsc_timestamp) << shift) * mul) >> 32). The TSC counts ns, hence
@@ -22,7 +22,7 @@ struct vcpu_time_info {
     u8 flags;
     u8 pad[2];
 };
-#define NS_MUL 0x80000000u
+#define NS_MUL   0x80000000u
 #define NS_SHIFT 1
 _Static_assert(TSC_HZ == NS_PER_SEC, "NS_MUL and NS_SHIFT are for a TSC of 1 GHz");
 _Static_assert(sizeof(struct vcpu_time_info) == 32, "ABI");
@@ -96,8 +96,8 @@ int pvclock_msr_write(struct pvclock *p, u32 msr, u64 val)
     }
 }
 
-static const struct snap_field pvclock_fields[] = {
-    SNAP_U64(struct pvclock, system), SNAP_U64(struct pvclock, wall), SNAP_END};
+static const struct snap_field pvclock_fields[] = {SNAP_U64(struct pvclock, system),
+                                                   SNAP_U64(struct pvclock, wall), SNAP_END};
 
 /* Any value is one the guest may write; the addresses are only used through bounded copies. */
 static int pvclock_check(const void *scratch, struct err *e)
@@ -105,8 +105,8 @@ static int pvclock_check(const void *scratch, struct err *e)
     return 0;
 }
 
-const struct snap_desc pvclock_snap = {"pvclock", 1, sizeof(struct pvclock), pvclock_fields,
-                                       pvclock_check, NULL, NULL};
+const struct snap_desc pvclock_snap = {
+    "pvclock", 1, sizeof(struct pvclock), pvclock_fields, pvclock_check, NULL, NULL};
 
 void pvclock_reset(struct pvclock *p)
 {

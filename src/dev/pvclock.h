@@ -5,10 +5,10 @@
 #include "mem/mem.h"
 #include "snap/snap.h"
 
-#define MSR_PV_WALL_OLD 0x11
+#define MSR_PV_WALL_OLD   0x11
 #define MSR_PV_SYSTEM_OLD 0x12
-#define MSR_PV_WALL 0x4b564d00
-#define MSR_PV_SYSTEM 0x4b564d01
+#define MSR_PV_WALL       0x4b564d00
+#define MSR_PV_SYSTEM     0x4b564d01
 
 struct pvclock {
     u64 system; /* last value written to the system-time MSR, either number */

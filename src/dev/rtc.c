@@ -8,35 +8,35 @@
 #include "base/limits.h"
 #include "dev/rtc_time.h"
 
-#define REG_SECONDS 0x00
+#define REG_SECONDS       0x00
 #define REG_SECONDS_ALARM 0x01
-#define REG_MINUTES 0x02
+#define REG_MINUTES       0x02
 #define REG_MINUTES_ALARM 0x03
-#define REG_HOURS 0x04
-#define REG_HOURS_ALARM 0x05
-#define REG_A 0x0a
-#define REG_B 0x0b
-#define REG_C 0x0c
-#define REG_D 0x0d
-#define REG_CENTURY 0x32
+#define REG_HOURS         0x04
+#define REG_HOURS_ALARM   0x05
+#define REG_A             0x0a
+#define REG_B             0x0b
+#define REG_C             0x0c
+#define REG_D             0x0d
+#define REG_CENTURY       0x32
 
-#define A_UIP 0x80
-#define A_DIVIDER(a) ((a) >> 4 & 7)
-#define A_DIVIDER_RUN 2 /* 32.768 kHz; 6 and 7 hold the divider in reset */
+#define A_UIP           0x80
+#define A_DIVIDER(a)    ((a) >> 4 & 7)
+#define A_DIVIDER_RUN   2 /* 32.768 kHz; 6 and 7 hold the divider in reset */
 #define A_DIVIDER_RESET 6
-#define A_RATE(a) ((a) & 15)
-#define B_SET 0x80
-#define B_PIE 0x40
-#define B_AIE 0x20
-#define B_UIE 0x10
-#define C_IRQF 0x80
-#define C_PF 0x40
-#define C_AF 0x20
-#define C_UF 0x10
-#define D_VRT 0x80 /* the battery is fine */
+#define A_RATE(a)       ((a)&15)
+#define B_SET           0x80
+#define B_PIE           0x40
+#define B_AIE           0x20
+#define B_UIE           0x10
+#define C_IRQF          0x80
+#define C_PF            0x40
+#define C_AF            0x20
+#define C_UF            0x10
+#define D_VRT           0x80 /* the battery is fine */
 
 #define INDEX_NMI_MASK 0x80
-#define UIP_NS 244000ull /* UIP rises 244 us before an update */
+#define UIP_NS         244000ull /* UIP rises 244 us before an update */
 
 /* ---- time ---- */
 
@@ -150,9 +150,8 @@ static void rtc_event(void *arg)
 
 static bool is_time(unsigned index)
 {
-    return index == REG_CENTURY ||
-           (index < REG_A && index != REG_SECONDS_ALARM && index != REG_MINUTES_ALARM &&
-            index != REG_HOURS_ALARM);
+    return index == REG_CENTURY || (index < REG_A && index != REG_SECONDS_ALARM &&
+                                    index != REG_MINUTES_ALARM && index != REG_HOURS_ALARM);
 }
 
 static u8 read_register(struct rtc *r, unsigned index)
@@ -254,11 +253,13 @@ u8 rtc_cmos_get(const struct rtc *r, u8 index)
 
 /* All times are RTC times, which follow the wall clock: a guest restored tomorrow sees
  * tomorrow's date. */
-static const struct snap_field rtc_fields[] = {
-    SNAP_U8(struct rtc, index),     SNAP_BOOL(struct rtc, nmi_masked),
-    SNAP_U8(struct rtc, cmos),      SNAP_U8(struct rtc, flags),
-    SNAP_U64(struct rtc, offset_ns), SNAP_U64(struct rtc, seen_ns),
-    SNAP_END};
+static const struct snap_field rtc_fields[] = {SNAP_U8(struct rtc, index),
+                                               SNAP_BOOL(struct rtc, nmi_masked),
+                                               SNAP_U8(struct rtc, cmos),
+                                               SNAP_U8(struct rtc, flags),
+                                               SNAP_U64(struct rtc, offset_ns),
+                                               SNAP_U64(struct rtc, seen_ns),
+                                               SNAP_END};
 
 static int rtc_check(const void *scratch, struct err *e)
 {
@@ -285,13 +286,13 @@ static void rtc_saving(void *obj)
         fill_registers(r);
 }
 
-const struct snap_desc rtc_snap = {"rtc", 1, sizeof(struct rtc), rtc_fields,
+const struct snap_desc rtc_snap = {"rtc",     1,          sizeof(struct rtc), rtc_fields,
                                    rtc_check, rtc_loaded, rtc_saving};
 
 void rtc_reset(struct rtc *r)
 {
     settle(r);
-    r->cmos[REG_B] &= (u8)~(B_PIE | B_AIE | B_UIE);
+    r->cmos[REG_B] &= (u8) ~(B_PIE | B_AIE | B_UIE);
     r->flags = 0;
     r->index = 0;
     r->nmi_masked = false;

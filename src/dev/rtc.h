@@ -10,11 +10,11 @@
 
 struct rtc {
     u8 index;
-    bool nmi_masked;      /* port 70h bit 7 */
-    u8 cmos[CMOS_BYTES];  /* the time registers hold what was last read or written */
-    u8 flags;             /* register C: PF, AF, UF */
-    u64 offset_ns;        /* two's complement: RTC time = wall time + offset */
-    u64 seen_ns;          /* RTC time up to which flags were derived */
+    bool nmi_masked;     /* port 70h bit 7 */
+    u8 cmos[CMOS_BYTES]; /* the time registers hold what was last read or written */
+    u8 flags;            /* register C: PF, AF, UF */
+    u64 offset_ns;       /* two's complement: RTC time = wall time + offset */
+    u64 seen_ns;         /* RTC time up to which flags were derived */
 
     struct irq_line irq;
     struct clock *clock;

@@ -1,23 +1,23 @@
 /* rtc_time.c - calendar arithmetic of the MC146818 (BCD and binary, 12 and 24 hours) */
 #include "dev/rtc_time.h"
 
-#define SECONDS 0x00
+#define SECONDS       0x00
 #define SECONDS_ALARM 0x01
-#define MINUTES 0x02
+#define MINUTES       0x02
 #define MINUTES_ALARM 0x03
-#define HOURS 0x04
-#define HOURS_ALARM 0x05
-#define WEEKDAY 0x06
-#define MONTHDAY 0x07
-#define MONTH 0x08
-#define YEAR 0x09
-#define REG_B 0x0b
-#define CENTURY 0x32
+#define HOURS         0x04
+#define HOURS_ALARM   0x05
+#define WEEKDAY       0x06
+#define MONTHDAY      0x07
+#define MONTH         0x08
+#define YEAR          0x09
+#define REG_B         0x0b
+#define CENTURY       0x32
 
-#define HOURS_PM 0x80
-#define ALARM_ANY 0xc0 /* both top bits set: don't care */
-#define DAY_SECONDS 86400ull
-#define DAYS_TO_1970 719468ull /* from 0000-03-01 */
+#define HOURS_PM       0x80
+#define ALARM_ANY      0xc0 /* both top bits set: don't care */
+#define DAY_SECONDS    86400ull
+#define DAYS_TO_1970   719468ull /* from 0000-03-01 */
 #define DAYS_400_YEARS 146097ull
 
 static u8 encode(const u8 *regs, unsigned n)

@@ -4,7 +4,7 @@
 #include "base/types.h"
 
 #define RTC_B_BINARY 0x04 /* register B: binary, otherwise BCD */
-#define RTC_B_24H 0x02    /* 24 hours, otherwise 12 with bit 7 = PM */
+#define RTC_B_24H    0x02 /* 24 hours, otherwise 12 with bit 7 = PM */
 
 /* `regs` is the CMOS array: registers 0..9, B (for the format) and the century byte 32h. Pure. */
 void rtc_time_to_registers(u64 unix_sec, u8 *regs);

@@ -6,18 +6,18 @@
 
 /* Port 92h: 1 A20 | 0 fast reset: 0 -> 1 pulses the processors' reset line */
 #define P92_RESET 0x01
-#define P92_A20 0x02
-#define P92_KEPT 0xcb
+#define P92_A20   0x02
+#define P92_KEPT  0xcb
 
 /* CF9h: 3 full reset (power cycles) | 2 RST_CPU: 0 -> 1 resets | 1 hard instead of soft */
-#define CF9_HARD 0x02
+#define CF9_HARD    0x02
 #define CF9_TRIGGER 0x04
-#define CF9_FULL 0x08
-#define CF9_KEPT (CF9_HARD | CF9_FULL)
+#define CF9_FULL    0x08
+#define CF9_KEPT    (CF9_HARD | CF9_FULL)
 
-#define OFF_RESET 1 /* CF9h within CF8h.. */
-#define OFF_DATA 4
-#define ADDRESS_ENABLE BIT(31)
+#define OFF_RESET        1 /* CF9h within CF8h.. */
+#define OFF_DATA         4
+#define ADDRESS_ENABLE   BIT(31)
 #define ADDRESS_WRITABLE 0x80fffffcu
 
 /* ---- port 92h ---- */
@@ -67,8 +67,8 @@ static void port92_loaded(void *obj)
         p->host.a20(p->host.ctx, p->val & P92_A20);
 }
 
-const struct snap_desc port92_snap = {"port92", 1, sizeof(struct port92), port92_fields,
-                                      port92_check, port92_loaded, NULL};
+const struct snap_desc port92_snap = {
+    "port92", 1, sizeof(struct port92), port92_fields, port92_check, port92_loaded, NULL};
 
 /* ---- CF8h-CFFh ---- */
 
@@ -121,8 +121,8 @@ void pciport_init(struct pciport *p, const struct sysctl_host *host)
     p->host = *host;
 }
 
-static const struct snap_field pciport_fields[] = {
-    SNAP_U32(struct pciport, address), SNAP_U8(struct pciport, reset), SNAP_END};
+static const struct snap_field pciport_fields[] = {SNAP_U32(struct pciport, address),
+                                                   SNAP_U8(struct pciport, reset), SNAP_END};
 
 static int pciport_check(const void *scratch, struct err *e)
 {
@@ -132,5 +132,5 @@ static int pciport_check(const void *scratch, struct err *e)
     return 0;
 }
 
-const struct snap_desc pciport_snap = {"pciport", 1, sizeof(struct pciport), pciport_fields,
-                                       pciport_check, NULL, NULL};
+const struct snap_desc pciport_snap = {
+    "pciport", 1, sizeof(struct pciport), pciport_fields, pciport_check, NULL, NULL};

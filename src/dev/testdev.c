@@ -60,9 +60,9 @@ const struct region_ops testdev_byte_ops = {latch_read, latch_write, 1, 4, 1, 1,
 const struct region_ops testdev_irq_ops = {irq_read, irq_write, 1, 1, 1, 1, true};
 const struct region_ops testdev_mmio_ops = {mmio_read, mmio_write, 1, 8, 1, 8, true};
 
-static const struct snap_field testdev_fields[] = {
-    SNAP_U32(struct testdev, latch), SNAP_U32(struct testdev, irq_level),
-    SNAP_U8(struct testdev, scratch), SNAP_END};
+static const struct snap_field testdev_fields[] = {SNAP_U32(struct testdev, latch),
+                                                   SNAP_U32(struct testdev, irq_level),
+                                                   SNAP_U8(struct testdev, scratch), SNAP_END};
 
 static int testdev_check(const void *scratch, struct err *e)
 {
@@ -79,8 +79,8 @@ static void testdev_loaded(void *obj)
         t->irq(t->ctx, i, t->irq_level & BIT(i));
 }
 
-const struct snap_desc testdev_snap = {"testdev", 1, sizeof(struct testdev), testdev_fields,
-                                       testdev_check, testdev_loaded, NULL};
+const struct snap_desc testdev_snap = {
+    "testdev", 1, sizeof(struct testdev), testdev_fields, testdev_check, testdev_loaded, NULL};
 
 void testdev_reset(struct testdev *t)
 {

@@ -5,7 +5,7 @@
 #include "snap/snap.h"
 
 #define TESTDEV_MMIO_BYTES 0x10000u
-#define TESTDEV_IRQS 24
+#define TESTDEV_IRQS       24
 
 struct testdev {
     u32 latch;     /* ports E0h-E3h and, byte by byte, E8h-EBh */

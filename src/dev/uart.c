@@ -8,50 +8,50 @@
 
 /* Offsets; those in brackets with LCR.DLAB set */
 #define REG_DATA 0 /* RBR, THR, [DLL] */
-#define REG_IER 1  /* [DLM] */
-#define REG_IIR 2  /* FCR when written */
-#define REG_LCR 3
-#define REG_MCR 4
-#define REG_LSR 5
-#define REG_MSR 6
-#define REG_SCR 7
+#define REG_IER  1 /* [DLM] */
+#define REG_IIR  2 /* FCR when written */
+#define REG_LCR  3
+#define REG_MCR  4
+#define REG_LSR  5
+#define REG_MSR  6
+#define REG_SCR  7
 
-#define IER_RX 0x01
-#define IER_THRE 0x02
-#define IER_LINE 0x04
-#define IER_MODEM 0x08
-#define IIR_NONE 0x01
-#define IIR_MODEM 0x00
-#define IIR_THRE 0x02
-#define IIR_RX 0x04
-#define IIR_LINE 0x06
-#define IIR_TIMEOUT 0x0c
-#define IIR_FIFO 0xc0
-#define FCR_ENABLE 0x01
+#define IER_RX       0x01
+#define IER_THRE     0x02
+#define IER_LINE     0x04
+#define IER_MODEM    0x08
+#define IIR_NONE     0x01
+#define IIR_MODEM    0x00
+#define IIR_THRE     0x02
+#define IIR_RX       0x04
+#define IIR_LINE     0x06
+#define IIR_TIMEOUT  0x0c
+#define IIR_FIFO     0xc0
+#define FCR_ENABLE   0x01
 #define FCR_CLEAR_RX 0x02
-#define FCR_KEPT 0xc9 /* enable, DMA mode, trigger level */
-#define LCR_DLAB 0x80
-#define MCR_DTR 0x01
-#define MCR_RTS 0x02
-#define MCR_OUT1 0x04
-#define MCR_OUT2 0x08
-#define MCR_LOOP 0x10
-#define LSR_DR 0x01
-#define LSR_OE 0x02
-#define LSR_BI 0x10
-#define LSR_ERRORS 0x1e
-#define LSR_THRE 0x20
-#define LSR_TEMT 0x40
+#define FCR_KEPT     0xc9 /* enable, DMA mode, trigger level */
+#define LCR_DLAB     0x80
+#define MCR_DTR      0x01
+#define MCR_RTS      0x02
+#define MCR_OUT1     0x04
+#define MCR_OUT2     0x08
+#define MCR_LOOP     0x10
+#define LSR_DR       0x01
+#define LSR_OE       0x02
+#define LSR_BI       0x10
+#define LSR_ERRORS   0x1e
+#define LSR_THRE     0x20
+#define LSR_TEMT     0x40
 /* MSR: 7 DCD | 6 RI | 5 DSR | 4 CTS | 3-0 what changed since the last read, RI only when it fell */
-#define MSR_CTS 0x10
-#define MSR_DSR 0x20
-#define MSR_RI 0x40
-#define MSR_DCD 0x80
-#define MSR_LINES 0xf0
+#define MSR_CTS       0x10
+#define MSR_DSR       0x20
+#define MSR_RI        0x40
+#define MSR_DCD       0x80
+#define MSR_LINES     0xf0
 #define MSR_CONNECTED (MSR_DCD | MSR_DSR | MSR_CTS)
 
 #define UART_CLOCK_HZ 115200ull /* 1.8432 MHz / 16 */
-#define CHAR_BITS 10ull
+#define CHAR_BITS     10ull
 #define TIMEOUT_CHARS 4ull
 
 static bool fifo_on(const struct uart *u)
@@ -312,14 +312,21 @@ static void uart_timeout(void *arg)
     update(u);
 }
 
-static const struct snap_field uart_fields[] = {
-    SNAP_U8(struct uart, ier),   SNAP_U8(struct uart, lcr),
-    SNAP_U8(struct uart, mcr),   SNAP_U8(struct uart, lsr),
-    SNAP_U8(struct uart, msr),   SNAP_U8(struct uart, scr),
-    SNAP_U8(struct uart, fcr),   SNAP_U16(struct uart, divisor),
-    SNAP_U8(struct uart, fifo),  SNAP_U8(struct uart, head),
-    SNAP_U8(struct uart, count), SNAP_BOOL(struct uart, thre_pending),
-    SNAP_BOOL(struct uart, timeout), SNAP_U64(struct uart, timeout_at), SNAP_END};
+static const struct snap_field uart_fields[] = {SNAP_U8(struct uart, ier),
+                                                SNAP_U8(struct uart, lcr),
+                                                SNAP_U8(struct uart, mcr),
+                                                SNAP_U8(struct uart, lsr),
+                                                SNAP_U8(struct uart, msr),
+                                                SNAP_U8(struct uart, scr),
+                                                SNAP_U8(struct uart, fcr),
+                                                SNAP_U16(struct uart, divisor),
+                                                SNAP_U8(struct uart, fifo),
+                                                SNAP_U8(struct uart, head),
+                                                SNAP_U8(struct uart, count),
+                                                SNAP_BOOL(struct uart, thre_pending),
+                                                SNAP_BOOL(struct uart, timeout),
+                                                SNAP_U64(struct uart, timeout_at),
+                                                SNAP_END};
 
 static int uart_check(const void *scratch, struct err *e)
 {
@@ -343,8 +350,8 @@ static void uart_loaded(void *obj)
     update(u);
 }
 
-const struct snap_desc uart_snap = {"uart", 1, sizeof(struct uart), uart_fields,
-                                    uart_check, uart_loaded, NULL};
+const struct snap_desc uart_snap = {"uart",      1,   sizeof(struct uart), uart_fields, uart_check,
+                                    uart_loaded, NULL};
 
 void uart_reset(struct uart *u)
 {

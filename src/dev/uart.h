@@ -20,10 +20,10 @@ struct uart {
     u16 divisor;
     u8 fifo[UART_FIFO_BYTES]; /* receiver; one byte deep when FIFOs are off */
     u8 head, count;
-    bool thre_pending;  /* the transmitter emptied and nobody was told yet */
-    bool timeout;       /* bytes below the trigger level wait too long */
-    u64 timeout_at;     /* when that will be so, ns; 0 = not waiting */
-    bool starved;       /* the host wants to hear of room */
+    bool thre_pending; /* the transmitter emptied and nobody was told yet */
+    bool timeout;      /* bytes below the trigger level wait too long */
+    u64 timeout_at;    /* when that will be so, ns; 0 = not waiting */
+    bool starved;      /* the host wants to hear of room */
 
     struct irq_line irq;
     struct uart_host host;

@@ -21,8 +21,8 @@ struct vcpu_env {
     /* An NMI is latched; reading clears it. INIT and SIPI arrive through vcpu_set_state by the
      * machine. */
     bool (*nmi_take)(void *ctx);
-    u64 (*tsc)(void *ctx); /* guest TSC before the TSC_ADJUST/offset of x86/ */
-    u64 (*cr8_read)(void *ctx);                  /* TPR >> 4 */
+    u64 (*tsc)(void *ctx);      /* guest TSC before the TSC_ADJUST/offset of x86/ */
+    u64 (*cr8_read)(void *ctx); /* TPR >> 4 */
     void (*cr8_write)(void *ctx, u64 val);
     /* MSRs x86/ does not hold (APIC base, x2APIC, TSC deadline, pv clock...). 0, or -ENOENT /
      * -EINVAL: #GP. IA32_TSC_DEADLINE is in units of tsc() above: x86/ takes its offset off and
@@ -30,7 +30,7 @@ struct vcpu_env {
     int (*msr_read)(void *ctx, u32 msr, u64 *val);
     int (*msr_write)(void *ctx, u32 msr, u64 val);
     void (*ferr)(void *ctx, bool asserted); /* FERR# path to IRQ 13 when CR0.NE is clear */
-    int (*random)(void *ctx, u64 *val);          /* for RDRAND/RDSEED; 0 or -errno: CF clear */
+    int (*random)(void *ctx, u64 *val);     /* for RDRAND/RDSEED; 0 or -errno: CF clear */
     /* Hypercall KVM_HC_SEND_IPI; see x86_ops. May be NULL. */
     int (*send_ipis)(void *ctx, unsigned __int128 map, u64 first, u64 icr);
     /* Engine script: this thread's accesses are this vCPU's from now on. For other engines the
@@ -42,9 +42,9 @@ struct engine_vm_config {
     struct mem *mem;
     struct bus *pio;
     struct bus *mmio;
-    const struct x86_cpuid_model *cpuid; /* lives as long as the VM */
-    const char *script;                  /* engine script: the program text; else NULL */
-    struct clock *clock;                 /* engine script steps it; others ignore it */
+    const struct x86_cpuid_model *cpuid;       /* lives as long as the VM */
+    const char *script;                        /* engine script: the program text; else NULL */
+    struct clock *clock;                       /* engine script steps it; others ignore it */
     void (*step)(struct clock *clock, u64 ns); /* engine script: how; others ignore it */
 };
 
@@ -61,7 +61,7 @@ struct vcpu_exit {
     struct err err;
 };
 
-struct engine_vm;   /* each engine's own */
+struct engine_vm; /* each engine's own */
 struct engine_vcpu;
 
 /* An engine. Functions return 0 or -errno with *e set, and leave nothing behind on failure. */

@@ -1,4 +1,4 @@
-/* world.h - a processor's view of the world over guest memory, buses and the machine around the vCPU */
+/* world.h - a processor's view of the world: guest memory, buses, the machine around the vCPU */
 #pragma once
 
 #include "engine/engine.h"

@@ -32,9 +32,9 @@ enum chardev_event {
 
 /* The device's side. Any callback may be NULL: no input is taken, nothing is told. */
 struct chardev_user {
-    size_t (*can_receive)(void *arg); /* bytes the device takes now */
+    size_t (*can_receive)(void *arg);                       /* bytes the device takes now */
     void (*receive)(void *arg, const u8 *data, size_t len); /* len <= the last can_receive */
-    void (*writable)(void *arg);      /* room in the buffer after a short chardev_write */
+    void (*writable)(void *arg); /* room in the buffer after a short chardev_write */
     void (*event)(void *arg, enum chardev_event ev);
     void *arg;
 };

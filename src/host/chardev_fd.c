@@ -24,11 +24,11 @@
  * flag by call; a regular file never makes us wait. What can be had no other way stays blocking and
  * is written only when poll says so, at most PIPE_BUF at a time. */
 struct end {
-    int fd;       /* our own descriptor, -1 = none */
-    bool polled;  /* epoll can watch it; else it is always ready */
+    int fd;      /* our own descriptor, -1 = none */
+    bool polled; /* epoll can watch it; else it is always ready */
     bool socket, pipe;
     bool nonblock; /* no call on it waits */
-    bool watched; /* known to the loop; loop thread only */
+    bool watched;  /* known to the loop; loop thread only */
 };
 
 struct fd_chardev {

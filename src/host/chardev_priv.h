@@ -6,8 +6,8 @@
 
 /* What a backend does. Called with no lock of the chardev held. */
 struct chardev_backend {
-    void (*output)(struct chardev *c);  /* the buffer is no longer empty; any thread, any lock */
-    void (*accept)(struct chardev *c);  /* read again; any thread, any lock */
+    void (*output)(struct chardev *c); /* the buffer is no longer empty; any thread, any lock */
+    void (*accept)(struct chardev *c); /* read again; any thread, any lock */
     void (*close)(struct chardev *c, unsigned drain_ms); /* sends, releases, frees the struct */
 };
 

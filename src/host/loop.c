@@ -13,7 +13,7 @@
 
 #include "host/loop_priv.h"
 
-#define BATCH 64
+#define BATCH   64
 #define WAKE_ID 0u /* epoll id of the eventfd; watches count from 1 */
 
 /* ---- who runs ---- */

@@ -28,16 +28,16 @@ struct loop {
     int epoll_fd, event_fd;
     bool no_pwait2; /* the host lacks epoll_pwait2 */
     struct clock *clock;
-    bool stop;      /* atomic */
-    bool awake;     /* atomic: a wake-up is on its way */
+    bool stop;  /* atomic */
+    bool awake; /* atomic: a wake-up is on its way */
     pthread_t thread;
-    bool running;   /* atomic: `thread` is in loop_run */
+    bool running; /* atomic: `thread` is in loop_run */
 
     struct lock lock; /* all below; never held around a callback */
     struct watch *watches;
     u32 ids;
     struct loop_task *first, **last;
-    const void *busy;  /* the watch (by id) or task whose fn runs */
+    const void *busy; /* the watch (by id) or task whose fn runs */
     u32 busy_id;
     pthread_cond_t idle; /* busy became NULL */
     struct sig_watch *signals;

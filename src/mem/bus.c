@@ -143,7 +143,8 @@ static int check_new(const struct bus *b, const struct region *r, u64 *at, struc
         if (s->base + s->size > r->base)
             return err_set(e, EEXIST,
                            "%s bus: region %s 0x%" PRIx64 "-0x%" PRIx64 " overlaps %s 0x%" PRIx64
-                           "-0x%" PRIx64, b->name, r->name, r->base, end - 1, s->name, s->base,
+                           "-0x%" PRIx64,
+                           b->name, r->name, r->base, end - 1, s->name, s->base,
                            s->base + s->size - 1);
     }
     if (m->n == BUS_REGIONS_MAX)

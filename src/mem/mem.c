@@ -15,8 +15,8 @@
 
 static void *map_anon(u64 bytes)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
 
     return p == MAP_FAILED ? NULL : p;
 }
@@ -191,7 +191,8 @@ static int check_new(const struct slot_table *t, u64 gpa, u64 size, u64 *at, str
         if (s->gpa + s->size > gpa)
             return err_set(e, EEXIST,
                            "guest memory 0x%" PRIx64 "-0x%" PRIx64 " overlaps 0x%" PRIx64
-                           "-0x%" PRIx64, gpa, end - 1, s->gpa, s->gpa + s->size - 1);
+                           "-0x%" PRIx64,
+                           gpa, end - 1, s->gpa, s->gpa + s->size - 1);
     }
     *at = i;
     return 0;

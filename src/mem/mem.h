@@ -7,7 +7,7 @@
 
 #define PAGE_SHIFT 12
 #define PAGE_BYTES 4096u
-#define PAGE_MASK 4095ull
+#define PAGE_MASK  4095ull
 
 struct mem;
 
@@ -81,7 +81,7 @@ void mem_dirty_stop(struct mem *m);
 struct mem_slot_info {
     u64 gpa, size;
     unsigned flags;
-    int fd;      /* memfd, owned by mem */
-    u64 fd_off;  /* offset of gpa in fd */
+    int fd;     /* memfd, owned by mem */
+    u64 fd_off; /* offset of gpa in fd */
 };
 size_t mem_slots(struct mem *m, struct mem_slot_info *out, size_t n);

@@ -221,7 +221,8 @@ static int find_item(const struct record *r, const struct snap_item *items, size
     }
     return err_set(e, ENOENT,
                    "snapshot record %s.%u: this machine has no such device; restore into a machine "
-                   "with the same devices", r->name, r->instance);
+                   "with the same devices",
+                   r->name, r->instance);
 }
 
 static void *scratch_new(size_t size)

@@ -16,13 +16,19 @@ struct snap_field {
     u32 count; /* elements: 1, or the length of a fixed array */
 };
 
-#define SNAP_FIELD_(s, f, t, n) {#f, offsetof(s, f), t, n}
-#define SNAP_U8(s, f) SNAP_FIELD_(s, f, SNAP_T_U8, sizeof(((s *)0)->f))
-#define SNAP_U16(s, f) SNAP_FIELD_(s, f, SNAP_T_U16, sizeof(((s *)0)->f) / 2)
-#define SNAP_U32(s, f) SNAP_FIELD_(s, f, SNAP_T_U32, sizeof(((s *)0)->f) / 4)
-#define SNAP_U64(s, f) SNAP_FIELD_(s, f, SNAP_T_U64, sizeof(((s *)0)->f) / 8)
+#define SNAP_FIELD_(s, f, t, n)  \
+    {                            \
+#        f, offsetof(s, f), t, n \
+    }
+#define SNAP_U8(s, f)   SNAP_FIELD_(s, f, SNAP_T_U8, sizeof(((s *)0)->f))
+#define SNAP_U16(s, f)  SNAP_FIELD_(s, f, SNAP_T_U16, sizeof(((s *)0)->f) / 2)
+#define SNAP_U32(s, f)  SNAP_FIELD_(s, f, SNAP_T_U32, sizeof(((s *)0)->f) / 4)
+#define SNAP_U64(s, f)  SNAP_FIELD_(s, f, SNAP_T_U64, sizeof(((s *)0)->f) / 8)
 #define SNAP_BOOL(s, f) SNAP_FIELD_(s, f, SNAP_T_BOOL, sizeof(((s *)0)->f))
-#define SNAP_END {NULL, 0, 0, 0}
+#define SNAP_END      \
+    {                 \
+        NULL, 0, 0, 0 \
+    }
 
 /* What a kind of record holds. `check` sees a zeroed scratch object with only the listed fields
  * filled from the stream (never the live one) and refuses impossible state with *e set; it is

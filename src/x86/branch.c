@@ -18,12 +18,12 @@ static inline int jump_relative(struct x86_cpu *cpu, const struct x86_insn *in)
     return x86_jump_near(cpu, target, in->opsize);
 }
 
-#define JCC(cc, cond)                                                                              \
-    int x86_op_j##cc(struct x86_cpu *cpu, const struct x86_insn *in);                              \
-    X86_HANDLER(j##cc)                                                                             \
-    {                                                                                              \
-        u64 f = cpu->s.rflags;                                                                     \
-        return (cond) ? jump_relative(cpu, in) : X86_OK;                                           \
+#define JCC(cc, cond)                                                 \
+    int x86_op_j##cc(struct x86_cpu *cpu, const struct x86_insn *in); \
+    X86_HANDLER(j##cc)                                                \
+    {                                                                 \
+        u64 f = cpu->s.rflags;                                        \
+        return (cond) ? jump_relative(cpu, in) : X86_OK;              \
     }
 X86_CONDITIONS(JCC)
 
@@ -79,8 +79,8 @@ X86_HANDLER(call)
         target = next + in->imm;
     else
         TRY(opnd_get(cpu, in, 0, &target));
-    /* As in processors, the return address is stored before the target is checked; a bad one takes only the stack
-     * pointer back. */
+    /* As in processors, the return address is stored before the target is checked; a bad one takes
+     * only the stack pointer back. */
     TRY(x86_push(cpu, in->opsize, next));
     int rc = x86_jump_near(cpu, target, in->opsize);
     if (unlikely(rc))

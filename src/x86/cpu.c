@@ -41,7 +41,8 @@ static u8 paging_mode(const struct x86_state *s)
     return s->efer & EFER_LMA ? X86_PAGING_4LEVEL : X86_PAGING_PAE;
 }
 
-/* A segment needs no per-access check when every offset is inside and both reads and writes are allowed. */
+/* A segment needs no per-access check when every offset is inside and both reads and writes are
+ * allowed. */
 static bool seg_is_flat(const struct x86_seg *g)
 {
     return (g->attr & (SEG_P | SEG_S | SEG_CODE | SEG_DOWN | SEG_WRITE)) ==
@@ -76,8 +77,8 @@ static void update_attention(struct x86_cpu *cpu)
 
     *(s->shadow & (X86_SHADOW_STI | X86_SHADOW_MOVSS) ? &set : &clear) |= X86_ATTN_SHADOW;
     /* DR7 bits 0-7 enable the four breakpoints; any of them may be on code. */
-    bool step = s->rflags & (RFLAGS_TF | RFLAGS_RF) || s->dr6_pending || s->exc_pending ||
-                s->dr7 & 0xff;
+    bool step =
+        s->rflags & (RFLAGS_TF | RFLAGS_RF) || s->dr6_pending || s->exc_pending || s->dr7 & 0xff;
     *(step ? &set : &clear) |= X86_ATTN_STEP;
     *(s->activity != X86_ACTIVE ? &set : &clear) |= X86_ATTN_HALT;
     if (s->rflags & RFLAGS_IF && cpu->irq_masked) {
@@ -138,8 +139,8 @@ int x86_raise_error(struct x86_cpu *cpu, u8 vector, u32 error)
 
 int x86_raise_pf(struct x86_cpu *cpu, u64 lin, u32 error)
 {
-    return raise_exc(cpu, (struct x86_exc){
-                              .vector = X86_PF, .has_error = true, .error = error, .cr2 = lin});
+    return raise_exc(
+        cpu, (struct x86_exc){.vector = X86_PF, .has_error = true, .error = error, .cr2 = lin});
 }
 
 int x86_raise_db(struct x86_cpu *cpu, u64 dr6_bits)

@@ -11,41 +11,57 @@ struct x86_cpuid_model;
 
 /* What every step of x86/ returns. */
 enum x86_rc {
-    X86_OK = 0,   /* done; the caller may go straight on to the next instruction */
-    X86_YIELD,    /* done (or `rep` in progress, RIP on it): look at attn and look RIP up anew */
-    X86_FAULT,    /* cpu->exc holds an exception; registers, memory and RIP are as before the instruction
-                     except where the manual says otherwise (e.g. completed iterations of rep) */
+    X86_OK = 0, /* done; the caller may go straight on to the next instruction */
+    X86_YIELD,  /* done (or `rep` in progress, RIP on it): look at attn and look RIP up anew */
+    /* cpu->exc holds an exception; registers, memory and RIP are as before the instruction except
+     * where the manual says otherwise (e.g. completed iterations of rep). */
+    X86_FAULT,
     X86_HALT,     /* HLT retired, nothing to deliver */
     X86_SHUTDOWN, /* triple fault */
     X86_KICKED,   /* x86_boundary only: X86_ATTN_KICK was set (it has been cleared) */
 };
 
-#define TRY(expr)                                                                                  \
-    do {                                                                                           \
-        int rc_ = (expr);                                                                          \
-        if (unlikely(rc_))                                                                         \
-            return rc_;                                                                            \
+#define TRY(expr)          \
+    do {                   \
+        int rc_ = (expr);  \
+        if (unlikely(rc_)) \
+            return rc_;    \
     } while (0)
 
 enum x86_vector {
-    X86_DE = 0, X86_DB = 1, X86_NMI = 2, X86_BP = 3, X86_OF = 4, X86_BR = 5, X86_UD = 6, X86_NM = 7,
-    X86_DF = 8, X86_TS = 10, X86_NP = 11, X86_SS_FAULT = 12, X86_GP = 13, X86_PF = 14, X86_MF = 16,
-    X86_AC = 17, X86_MC = 18, X86_XM = 19
+    X86_DE = 0,
+    X86_DB = 1,
+    X86_NMI = 2,
+    X86_BP = 3,
+    X86_OF = 4,
+    X86_BR = 5,
+    X86_UD = 6,
+    X86_NM = 7,
+    X86_DF = 8,
+    X86_TS = 10,
+    X86_NP = 11,
+    X86_SS_FAULT = 12,
+    X86_GP = 13,
+    X86_PF = 14,
+    X86_MF = 16,
+    X86_AC = 17,
+    X86_MC = 18,
+    X86_XM = 19
 };
 
 /* Page-fault error code bits (SDM vol. 3 4.7). */
-#define PF_P BIT(0)
-#define PF_W BIT(1)
-#define PF_U BIT(2)
+#define PF_P    BIT(0)
+#define PF_W    BIT(1)
+#define PF_U    BIT(2)
 #define PF_RSVD BIT(3)
-#define PF_I BIT(4)
+#define PF_I    BIT(4)
 
 struct x86_exc {
     u8 vector;
     bool has_error;
     u32 error;
-    u64 cr2;   /* #PF: goes to CR2 on delivery */
-    u64 dr6;   /* #DB: bits to set in DR6 on delivery */
+    u64 cr2; /* #PF: goes to CR2 on delivery */
+    u64 dr6; /* #DB: bits to set in DR6 on delivery */
 };
 
 /* A page of guest-physical memory as the world shows it. */
@@ -57,15 +73,17 @@ struct x86_page {
 
 #define X86_KVM_ENOSYS 1000 /* the one error of KVM hypercalls that is no errno */
 
-/* The world, seen from a processor. All calls from the thread that runs the cpu. `w` is cpu->world. */
+/* The world, seen from a processor. All calls from the thread that runs the cpu. `w` is
+ * cpu->world. */
 struct x86_ops {
-    /* Page at gpa (4 KiB aligned). `write`: it is about to be written (dirty log). False: no memory there. */
+    /* Page at gpa (4 KiB aligned). `write`: it is about to be written (dirty log). False: no memory
+     * there. */
     bool (*page)(void *w, u64 gpa, bool write, struct x86_page *out);
     /* MMIO or hole. size 1, 2, 4, 8. */
     u64 (*mmio_read)(void *w, u64 gpa, unsigned size);
     void (*mmio_write)(void *w, u64 gpa, unsigned size, u64 val);
-    /* Bytes of a page with `code` set were just written by this cpu. The world drops stale decoded code and
-     * sets X86_ATTN_CODE when the running block may be among it. */
+    /* Bytes of a page with `code` set were just written by this cpu. The world drops stale decoded
+     * code and sets X86_ATTN_CODE when the running block may be among it. */
     void (*code_write)(void *w, u64 gpa, unsigned size);
     u64 (*io_in)(void *w, u16 port, unsigned size);
     void (*io_out)(void *w, u16 port, unsigned size, u64 val);
@@ -87,57 +105,61 @@ struct x86_ops {
     void (*tlb_flushed)(void *w, u64 lin);
 };
 
-/* Reasons to leave the fast path before the next instruction. Or-ed atomically; KICK, IRQ and NMI by any
- * thread, the others by the cpu's own. */
-#define X86_ATTN_KICK BIT(0)
-#define X86_ATTN_IRQ BIT(1)    /* ask ops->irq_pending; stays set while pending but masked */
-#define X86_ATTN_NMI BIT(2)
+/* Reasons to leave the fast path before the next instruction. Or-ed atomically; KICK, IRQ and NMI
+ * by any thread, the others by the cpu's own. */
+#define X86_ATTN_KICK   BIT(0)
+#define X86_ATTN_IRQ    BIT(1) /* ask ops->irq_pending; stays set while pending but masked */
+#define X86_ATTN_NMI    BIT(2)
 #define X86_ATTN_SHADOW BIT(3) /* s.shadow has STI or MOV SS set */
-#define X86_ATTN_STEP BIT(4)   /* RFLAGS.TF or RF set, dr6_pending, or DR7 code breakpoints: one at a time */
-#define X86_ATTN_CODE BIT(5)   /* code of the running block may have changed; the engine clears it */
-#define X86_ATTN_HALT BIT(6)   /* s.activity is not X86_ACTIVE */
+#define X86_ATTN_STEP \
+    BIT(4) /* RFLAGS.TF or RF set, dr6_pending, or DR7 code breakpoints: one at a time */
+#define X86_ATTN_CODE BIT(5) /* code of the running block may have changed; the engine clears it */
+#define X86_ATTN_HALT BIT(6) /* s.activity is not X86_ACTIVE */
 
-/* What an instruction asks of x86_retire. Cleared there and whenever x86_boundary lets one execute. */
+/* What an instruction asks of x86_retire. Cleared there and whenever x86_boundary lets one
+ * execute. */
 #define X86_RETIRE_NO_STEP BIT(0) /* no single-step trap for it, whatever TF was: INT n, SYSCALL */
 #define X86_RETIRE_KEEP_RF BIT(1) /* it loaded RF itself: IRET, task switch */
-#define X86_RETIRE_MID_REP BIT(2) /* `rep` in progress, RIP still on it: RF stays, and is pushed as 1 */
-#define X86_RETIRE_BRANCH  BIT(3) /* it branched, says the engine; matters with DEBUGCTL.BTF only */
+#define X86_RETIRE_MID_REP \
+    BIT(2) /* `rep` in progress, RIP still on it: RF stays, and is pushed as 1 */
+#define X86_RETIRE_BRANCH BIT(3) /* it branched, says the engine; matters with DEBUGCTL.BTF only */
 
 enum x86_paging { X86_PAGING_NONE, X86_PAGING_32, X86_PAGING_PAE, X86_PAGING_4LEVEL };
 
 struct x86_cpu {
     struct x86_state s;
 
-    /* Derived by x86_update_mode() whenever CR0, CR4, EFER, CS, SS, RFLAGS.VM/AC, CPL or a data segment
-     * changed. Code outside x86/ only reads them. */
-    u8 code_bits;    /* 16, 32, 64: default operand and address size */
-    u8 stack_bytes;  /* 2, 4, 8: width of the stack pointer */
-    bool prot;       /* CR0.PE and not virtual-8086 */
-    bool vm86;       /* RFLAGS.VM */
-    bool lma;        /* EFER.LMA */
-    u8 paging;       /* enum x86_paging */
-    u8 mmu_set;      /* which tlb set explicit accesses use: X86_TLB_* */
-    u8 seg_fast;     /* bit per sreg: access needs no check but paging */
-    u64 seg_base[X86_SREGS]; /* zero for ES, CS, SS, DS in 64-bit mode */
-    u64 lin_mask;    /* ~0 in 64-bit mode, else 0xffffffff */
+    /* Derived by x86_update_mode() whenever CR0, CR4, EFER, CS, SS, RFLAGS.VM/AC, CPL or a data
+     * segment changed. Code outside x86/ only reads them. */
+    u8 code_bits;              /* 16, 32, 64: default operand and address size */
+    u8 stack_bytes;            /* 2, 4, 8: width of the stack pointer */
+    bool prot;                 /* CR0.PE and not virtual-8086 */
+    bool vm86;                 /* RFLAGS.VM */
+    bool lma;                  /* EFER.LMA */
+    u8 paging;                 /* enum x86_paging */
+    u8 mmu_set;                /* which tlb set explicit accesses use: X86_TLB_* */
+    u8 seg_fast;               /* bit per sreg: access needs no check but paging */
+    u64 seg_base[X86_SREGS];   /* zero for ES, CS, SS, DS in 64-bit mode */
+    u64 lin_mask;              /* ~0 in 64-bit mode, else 0xffffffff */
     struct x86_tlb_entry *tlb; /* current set, or the always-empty one (alignment checks on) */
 
     u32 attn; /* X86_ATTN_*, atomic */
-    /* x86_boundary found ATTN_IRQ while RFLAGS.IF was clear, cleared it and set this; x86_update_mode turns it
-     * back into ATTN_IRQ as soon as IF is set, so that masked interrupts cost nothing meanwhile. */
+    /* x86_boundary found ATTN_IRQ while RFLAGS.IF was clear, cleared it and set this;
+     * x86_update_mode turns it back into ATTN_IRQ as soon as IF is set, so that masked interrupts
+     * cost nothing meanwhile. */
     bool irq_masked;
 
     struct x86_exc exc;
-    u64 insn_rip;      /* RIP of the instruction being executed (for faults, FIP, restarts) */
-    u8 retire;         /* X86_RETIRE_*: what that instruction asks of x86_retire */
+    u64 insn_rip; /* RIP of the instruction being executed (for faults, FIP, restarts) */
+    u8 retire;    /* X86_RETIRE_*: what that instruction asks of x86_retire */
 
     const struct x86_ops *ops;
     void *world;
     const struct x86_cpuid_model *cpuid;
     u64 features[X86_FEATURE_WORDS]; /* bitmap of enum x86_feature, from cpuid */
-    u64 phys_mask;     /* bits below MAXPHYADDR */
-    u32 apic_id;       /* initial x2APIC id, for CPUID; set by who creates the cpu, after x86_cpu_init */
-    bool intel;        /* vendor-dependent behaviour: GenuineIntel, else AuthenticAMD */
+    u64 phys_mask;                   /* bits below MAXPHYADDR */
+    u32 apic_id; /* initial x2APIC id, for CPUID; set by who creates the cpu, after x86_cpu_init */
+    bool intel;  /* vendor-dependent behaviour: GenuineIntel, else AuthenticAMD */
 
     struct x86_tlb tlbs;
 };
@@ -169,14 +191,15 @@ void x86_cpu_init(struct x86_cpu *cpu, const struct x86_ops *ops, void *world,
 /* Recomputes derived state (and attn's SHADOW, STEP, HALT) from s; flushes nothing. */
 void x86_update_mode(struct x86_cpu *cpu);
 
-/* Replaces the architectural state: update_mode and a full TLB flush. s was checked by the caller. */
+/* Replaces the architectural state: update_mode and a full TLB flush. s was checked by the
+ * caller. */
 void x86_cpu_set_state(struct x86_cpu *cpu, const struct x86_state *s);
 
 /* Raise: fill cpu->exc and return X86_FAULT, for `return x86_gp(cpu, 0);`. */
-int x86_raise(struct x86_cpu *cpu, u8 vector);              /* without error code */
+int x86_raise(struct x86_cpu *cpu, u8 vector); /* without error code */
 int x86_raise_error(struct x86_cpu *cpu, u8 vector, u32 error);
 int x86_raise_pf(struct x86_cpu *cpu, u64 lin, u32 error);
-int x86_raise_db(struct x86_cpu *cpu, u64 dr6_bits);        /* fault-class #DB */
+int x86_raise_db(struct x86_cpu *cpu, u64 dr6_bits); /* fault-class #DB */
 static inline int x86_gp(struct x86_cpu *cpu, u32 error)
 {
     return x86_raise_error(cpu, X86_GP, error);
@@ -187,14 +210,16 @@ static inline int x86_ud(struct x86_cpu *cpu)
 }
 
 /* Delivers cpu->exc through the IDT (or IVT), with double and triple faults (SDM vol. 3 6.15).
- * X86_OK or X86_SHUTDOWN (then s.activity is X86_SHUTDOWN_STATE). RIP must be on the faulting instruction. */
+ * X86_OK or X86_SHUTDOWN (then s.activity is X86_SHUTDOWN_STATE). RIP must be on the faulting
+ * instruction. */
 must_check int x86_deliver(struct x86_cpu *cpu);
 
-/* To be called before an instruction when attn != 0: delivers pending traps, NMI and interrupts in the
- * order of SDM vol. 3 table 6-2, code breakpoints included. X86_OK: execute one instruction at RIP, then
- * call x86_retire when x86_attn has STEP or SHADOW. Or X86_HALT, X86_KICKED, X86_SHUTDOWN. */
+/* To be called before an instruction when attn != 0: delivers pending traps, NMI and interrupts in
+ * the order of SDM vol. 3 table 6-2, code breakpoints included. X86_OK: execute one instruction at
+ * RIP, then call x86_retire when x86_attn has STEP or SHADOW. Or X86_HALT, X86_KICKED,
+ * X86_SHUTDOWN. */
 must_check int x86_boundary(struct x86_cpu *cpu);
 
-/* After an instruction that began with STEP or SHADOW in attn: `before` is RFLAGS, and `shadow` s.shadow, as
- * they were when it began. Ends shadows, clears RF, records the single-step trap. */
+/* After an instruction that began with STEP or SHADOW in attn: `before` is RFLAGS, and `shadow`
+ * s.shadow, as they were when it began. Ends shadows, clears RF, records the single-step trap. */
 void x86_retire(struct x86_cpu *cpu, u64 rflags_before, u8 shadow_before);

@@ -1,13 +1,14 @@
-/* decode.c - bytes to x86_insn: Zydis decodes, this file condenses, gates by CPUID and binds handlers */
+/* decode.c - bytes to x86_insn: Zydis decodes, this file condenses, gates by CPUID and binds */
 #include <string.h>
 #include <Zydis/Zydis.h>
 
 #include "x86/exec.h"
 #include "x86/optable.h"
 
-/* --- handlers by mnemonic ------------------------------------------------------------------------ */
+/* --- handlers by mnemonic
+ * ------------------------------------------------------------------------ */
 
-#define X86_OP(mnem, name, fl) X86_HANDLER(name);
+#define X86_OP(mnem, name, fl)  X86_HANDLER(name);
 #define X86_OPS(mnem, name, fl) extern x86_exec_fn *const x86_sizes_##name[4];
 #define X86_OPF(mnem, name, fl) extern x86_exec_fn *const x86_forms_##name[X86_FORMS][4];
 #include "x86/opcodes_int.def"
@@ -18,14 +19,14 @@
 #undef X86_OPF
 
 struct op_row {
-    x86_exec_fn *fn;                 /* one handler for all forms */
-    x86_exec_fn *const *sizes;       /* or one per size of operand 0 */
-    x86_exec_fn *const (*forms)[4];  /* or one per form and size */
+    x86_exec_fn *fn;                /* one handler for all forms */
+    x86_exec_fn *const *sizes;      /* or one per size of operand 0 */
+    x86_exec_fn *const (*forms)[4]; /* or one per form and size */
     u8 flags;
 };
 
 static const struct op_row op_rows[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
-#define X86_OP(mnem, name, fl) [ZYDIS_MNEMONIC_##mnem] = {.fn = x86_op_##name, .flags = fl},
+#define X86_OP(mnem, name, fl)  [ZYDIS_MNEMONIC_##mnem] = {.fn = x86_op_##name, .flags = fl},
 #define X86_OPS(mnem, name, fl) [ZYDIS_MNEMONIC_##mnem] = {.sizes = x86_sizes_##name, .flags = fl},
 #define X86_OPF(mnem, name, fl) [ZYDIS_MNEMONIC_##mnem] = {.forms = x86_forms_##name, .flags = fl},
 #include "x86/opcodes_int.def"
@@ -36,13 +37,14 @@ static const struct op_row op_rows[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 #undef X86_OPF
 };
 
-/* --- CPUID gate ----------------------------------------------------------------------------------- */
+/* --- CPUID gate
+ * ----------------------------------------------------------------------------------- */
 
 enum { ISA_DENIED, ISA_ALWAYS, ISA_FEATURE0 };
 
 static const u8 isa_gate[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
 #define X86_ISA(set, feature) [ZYDIS_ISA_SET_##set] = ISA_FEATURE0 + X86_FEATURE_##feature,
-#define X86_ISA_ALWAYS(set) [ZYDIS_ISA_SET_##set] = ISA_ALWAYS,
+#define X86_ISA_ALWAYS(set)   [ZYDIS_ISA_SET_##set] = ISA_ALWAYS,
 #include "x86/isa_sets.def"
 #undef X86_ISA
 #undef X86_ISA_ALWAYS
@@ -63,7 +65,8 @@ static bool isa_allowed(const struct x86_cpu *cpu, const ZydisDecodedInstruction
            z->meta.isa_set == ZYDIS_ISA_SET_BMI2 || x86_has(cpu, X86_FEATURE_AVX);
 }
 
-/* --- condensing ----------------------------------------------------------------------------------- */
+/* --- condensing
+ * ----------------------------------------------------------------------------------- */
 
 static u8 reg_number(ZydisRegister r)
 {
@@ -97,8 +100,8 @@ static void fill_mem(struct x86_insn *in, const ZydisDecodedOperand *o)
     in->seg = sreg_number(o->mem.segment);
 }
 
-/* Where Zydis 4.0 errs: r13 for a base in 64-bit code with 32-bit addresses whose SIB byte says "disp32, no
- * base" and REX.B is set; and four bytes for the source of a 16-bit MOVSXD. */
+/* Where Zydis 4.0 errs: r13 for a base in 64-bit code with 32-bit addresses whose SIB byte says
+ * "disp32, no base" and REX.B is set; and four bytes for the source of a 16-bit MOVSXD. */
 static void mend(struct x86_insn *in, const ZydisDecodedInstruction *z)
 {
     if (z->address_width == 32 && z->attributes & ZYDIS_ATTRIB_HAS_SIB && z->raw.modrm.mod == 0 &&
@@ -125,7 +128,8 @@ static void fill_reg(struct x86_operand *d, ZydisRegister r)
     d->reg = reg_number(r);
 }
 
-/* String instructions and XLAT have no visible memory operand; the segment override still counts. */
+/* String instructions and XLAT have no visible memory operand; the segment override still
+ * counts. */
 static u8 hidden_segment(const ZydisDecodedInstruction *z)
 {
     if (z->attributes & ZYDIS_ATTRIB_HAS_SEGMENT_FS)
@@ -175,8 +179,7 @@ static void fill_operands(struct x86_insn *in, const ZydisDecodedInstruction *z,
                 in->imm = o->imm.value.u;
             imm_seen = true;
             break;
-        default:
-            break;
+        default: break;
         }
     }
 }
@@ -205,7 +208,8 @@ static void condense(struct x86_insn *in, const ZydisDecodedInstruction *z,
     mend(in, z);
 }
 
-/* --- binding -------------------------------------------------------------------------------------- */
+/* --- binding
+ * -------------------------------------------------------------------------------------- */
 
 static int op_undefined(struct x86_cpu *cpu, const struct x86_insn *in)
 {
@@ -300,7 +304,8 @@ static void bind(struct x86_cpu *cpu, struct x86_insn *in, const ZydisDecodedIns
     }
 }
 
-/* --- entry ---------------------------------------------------------------------------------------- */
+/* --- entry
+ * ---------------------------------------------------------------------------------------- */
 
 static void decoder_for(const struct x86_cpu *cpu, ZydisDecoder *d)
 {
@@ -317,8 +322,8 @@ static void decoder_for(const struct x86_cpu *cpu, ZydisDecoder *d)
             mode = cpu->code_bits == 16 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_16
                                         : ZYDIS_MACHINE_MODE_LONG_COMPAT_32;
         else
-            mode = cpu->code_bits == 16 ? ZYDIS_MACHINE_MODE_LEGACY_16
-                                        : ZYDIS_MACHINE_MODE_LEGACY_32;
+            mode =
+                cpu->code_bits == 16 ? ZYDIS_MACHINE_MODE_LEGACY_16 : ZYDIS_MACHINE_MODE_LEGACY_32;
         width = cpu->code_bits == 16 ? ZYDIS_STACK_WIDTH_16 : ZYDIS_STACK_WIDTH_32;
     }
     ZydisDecoderInit(d, mode, width);

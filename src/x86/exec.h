@@ -51,20 +51,20 @@ static inline void reg_set(struct x86_cpu *cpu, const struct x86_operand *o, u64
 }
 
 /* Register operand i as a T (u8, u16, u32, u64), in a handler for that size. */
-#define REG(T, i)                                                                                  \
-    ((T)(sizeof(T) == 1 && in->op[i].high ? cpu->s.gpr[in->op[i].reg] >> 8                         \
+#define REG(T, i)                                                          \
+    ((T)(sizeof(T) == 1 && in->op[i].high ? cpu->s.gpr[in->op[i].reg] >> 8 \
                                           : cpu->s.gpr[in->op[i].reg]))
 
 /* Stores a result of sizeof(T) bytes in register operand i: 32 bits clear the upper half. */
-#define SET_REG(T, i, v)                                                                           \
-    do {                                                                                           \
-        u64 *r_ = &cpu->s.gpr[in->op[i].reg];                                                      \
-        if (sizeof(T) >= 4)                                                                        \
-            *r_ = (v);                                                                             \
-        else if (sizeof(T) == 2)                                                                   \
-            *(u16 *)r_ = (v);                                                                      \
-        else                                                                                       \
-            ((u8 *)r_)[in->op[i].high] = (v);                                                      \
+#define SET_REG(T, i, v)                      \
+    do {                                      \
+        u64 *r_ = &cpu->s.gpr[in->op[i].reg]; \
+        if (sizeof(T) >= 4)                   \
+            *r_ = (v);                        \
+        else if (sizeof(T) == 2)              \
+            *(u16 *)r_ = (v);                 \
+        else                                  \
+            ((u8 *)r_)[in->op[i].high] = (v); \
     } while (0)
 
 /* Value of operand i (register, memory or immediate), zero-extended to 64 bits. */

@@ -1,4 +1,4 @@
-/* fetch.c - instruction bytes at CS:RIP, across pages, into a decoded instruction (SDM vol. 3 5.3, 4.6) */
+/* fetch.c - instruction bytes at CS:RIP, across pages, decoded (SDM vol. 3 5.3, 4.6) */
 #include <string.h>
 
 #include "x86/exec.h"
@@ -44,8 +44,7 @@ int x86_fetch(struct x86_cpu *cpu, struct x86_insn *out, u64 *gpa, u64 *gpa2)
 
     *gpa2 = ~0ull;
     TRY(limit_left(cpu, &left));
-    u64 lin = cpu->code_bits == 64 ? cpu->s.rip
-                                   : (u32)(cpu->s.rip + cpu->s.seg[X86_CS].base);
+    u64 lin = cpu->code_bits == 64 ? cpu->s.rip : (u32)(cpu->s.rip + cpu->s.seg[X86_CS].base);
     TRY(fetch_page(cpu, lin, buf, MIN(left, X86_INSN_MAX), &got, gpa));
     int rc = x86_decode(cpu, buf, got, out);
     if (rc != X86_DECODE_MORE)

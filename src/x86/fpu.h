@@ -27,8 +27,7 @@ static inline must_check int fp_check(struct x86_cpu *cpu, enum fp_kind kind)
     u64 cr0 = cpu->s.cr0, cr4 = cpu->s.cr4;
 
     switch (kind) {
-    case FP_GPR:
-        return X86_OK;
+    case FP_GPR: return X86_OK;
     case FP_SSE:
         if (likely(!(cr0 & (CR0_EM | CR0_TS)) && (cr4 & CR4_OSFXSR)))
             return X86_OK;
@@ -38,8 +37,7 @@ static inline must_check int fp_check(struct x86_cpu *cpu, enum fp_kind kind)
                    (~cpu->s.xcr0 & (XCR0_SSE | XCR0_AVX)) == 0))
             return X86_OK;
         break;
-    default:
-        break;
+    default: break;
     }
     return fp_refuse(cpu, kind);
 }
@@ -109,17 +107,17 @@ must_check int fp_alignment_check(struct x86_cpu *cpu, const struct x86_insn *in
 /* --- x87 and MMX state ------------------------------------------------------------------------ */
 
 #define FSW_EXCEPTIONS 0x3fu /* IE DE ZE OE UE PE */
-#define FSW_PE 0x20u
-#define FSW_SF 0x40u
-#define FSW_ES 0x80u
-#define FSW_TOP 0x3800u
-#define FSW_TOP_SHIFT 11
-#define FSW_B 0x8000u
-#define FCW_ALWAYS 0x0040u   /* reads as one */
-#define FCW_SETTABLE 0x1f3fu /* X, RC, PC and the masks */
-#define FCW_INIT 0x037fu
-#define MXCSR_INIT 0x1f80u
-#define MXCSR_VALID 0xffffu /* also the MXCSR_MASK that FXSAVE reports */
+#define FSW_PE         0x20u
+#define FSW_SF         0x40u
+#define FSW_ES         0x80u
+#define FSW_TOP        0x3800u
+#define FSW_TOP_SHIFT  11
+#define FSW_B          0x8000u
+#define FCW_ALWAYS     0x0040u /* reads as one */
+#define FCW_SETTABLE   0x1f3fu /* X, RC, PC and the masks */
+#define FCW_INIT       0x037fu
+#define MXCSR_INIT     0x1f80u
+#define MXCSR_VALID    0xffffu /* also the MXCSR_MASK that FXSAVE reports */
 
 static inline unsigned x87_top(const struct x86_fpu *f)
 {
@@ -173,8 +171,13 @@ struct x87_frame {
 };
 
 enum { /* offsets; asserted in native.c */
-    NF_MEM = 0, NF_GPR = 64, NF_MXCSR = 96, NF_HOST_MXCSR = 100, NF_FLAGS = 104, NF_HOST_FCW = 108,
-    NF_FX = 128
+       NF_MEM = 0,
+       NF_GPR = 64,
+       NF_MXCSR = 96,
+       NF_HOST_MXCSR = 100,
+       NF_FLAGS = 104,
+       NF_HOST_FCW = 108,
+       NF_FX = 128
 };
 
 /* Vector slots: where an operand was encoded. Each has a fixed pointer argument and a fixed
@@ -184,25 +187,25 @@ enum { NV_REG, NV_VVVV, NV_RM, NV_EXTRA, NV_SLOTS };
 typedef void native_stub(struct native_frame *f, void *reg, void *vvvv, void *rm, void *extra);
 
 /* Byte of native_op.vec: kind in the high half, operand index in the low (NV_FIXED: XMM0). */
-#define NV_KIND 0xf0
-#define NV_NONE 0x00
-#define NV_XMM 0x10  /* legacy: 16 bytes loaded and stored */
-#define NV_VXMM 0x20 /* VEX.128: 16 loaded, 32 stored */
-#define NV_YMM 0x30  /* VEX.256 */
-#define NV_MM 0x40
+#define NV_KIND    0xf0
+#define NV_NONE    0x00
+#define NV_XMM     0x10 /* legacy: 16 bytes loaded and stored */
+#define NV_VXMM    0x20 /* VEX.128: 16 loaded, 32 stored */
+#define NV_YMM     0x30 /* VEX.256 */
+#define NV_MM      0x40
 #define NV_OPERAND 0x07
-#define NV_FIXED 0x04
+#define NV_FIXED   0x04
 
 /* Bytes of native_op.gin/gout: operand index, or a fixed register. */
 #define NG_FIXED 0x20
-#define NG_NONE 0xff
+#define NG_NONE  0xff
 
-#define NO_GPR BIT(0)
-#define NO_FLAGS BIT(1) /* reads or writes arithmetic flags */
-#define NO_MXCSR BIT(2) /* rounds or can raise SIMD exceptions */
-#define NO_MMX BIT(3)   /* uses MMX registers */
-#define NO_YMM BIT(4)   /* dirties upper halves */
-#define NO_X87 BIT(5)
+#define NO_GPR       BIT(0)
+#define NO_FLAGS     BIT(1) /* reads or writes arithmetic flags */
+#define NO_MXCSR     BIT(2) /* rounds or can raise SIMD exceptions */
+#define NO_MMX       BIT(3) /* uses MMX registers */
+#define NO_YMM       BIT(4) /* dirties upper halves */
+#define NO_X87       BIT(5)
 #define NO_UNALIGNED BIT(6) /* memory operand exempt from #AC */
 
 enum { NM_NONE, NM_READ, NM_WRITE };

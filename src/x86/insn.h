@@ -6,8 +6,8 @@
 #define X86_INSN_MAX 15
 
 struct x86_insn;
-/* Executes one instruction. On entry s.rip is already behind it and cpu->insn_rip on it; on X86_FAULT the
- * caller puts s.rip back. */
+/* Executes one instruction. On entry s.rip is already behind it and cpu->insn_rip on it; on
+ * X86_FAULT the caller puts s.rip back. */
 typedef int x86_exec_fn(struct x86_cpu *cpu, const struct x86_insn *in);
 
 enum x86_operand_kind { X86_OPND_NONE, X86_OPND_REG, X86_OPND_MEM, X86_OPND_IMM };
@@ -15,42 +15,45 @@ enum x86_operand_kind { X86_OPND_NONE, X86_OPND_REG, X86_OPND_MEM, X86_OPND_IMM 
 struct x86_operand {
     u8 kind; /* enum x86_operand_kind */
     u8 size; /* bytes; for REG and MEM */
-    u8 reg;  /* GPR number 0-15, segment register, CR/DR number, vector or x87/MMX register number */
+    u8 reg; /* GPR number 0-15, segment register, CR/DR number, vector or x87/MMX register number */
     bool high; /* AH, CH, DH, BH */
 };
 
-#define X86_PFX_LOCK BIT(0)
-#define X86_PFX_REP BIT(1)   /* F3 */
-#define X86_PFX_REPNE BIT(2) /* F2 */
+#define X86_PFX_LOCK   BIT(0)
+#define X86_PFX_REP    BIT(1) /* F3 */
+#define X86_PFX_REPNE  BIT(2) /* F2 */
 #define X86_PFX_OPSIZE BIT(3)
-#define X86_PFX_VEX BIT(4)
+#define X86_PFX_VEX    BIT(4)
 
-#define X86_INSN_ENDS_BLOCK BIT(0) /* control flow or anything that may change mode, code or mappings */
+#define X86_INSN_ENDS_BLOCK \
+    BIT(0) /* control flow or anything that may change mode, code or mappings */
 
 struct x86_insn {
     x86_exec_fn *fn;
-    u64 imm;   /* first immediate, sign- or zero-extended as the manual says; branch displacement (signed);
-                  far pointer offset. A moffs address is the displacement of a memory operand */
-    s64 disp;  /* memory operand displacement */
+    /* First immediate, sign- or zero-extended as the manual says; branch displacement (signed); far
+     * pointer offset. A moffs address is the displacement of a memory operand. */
+    u64 imm;
+    s64 disp;        /* memory operand displacement */
     const void *aux; /* private to the handler chosen at decode (native stubs) */
-    u32 imm2;  /* second immediate: ENTER level, far pointer selector, EXTRQ.. */
-    u16 mnemonic; /* ZydisMnemonic */
+    u32 imm2;        /* second immediate: ENTER level, far pointer selector, EXTRQ.. */
+    u16 mnemonic;    /* ZydisMnemonic */
     u8 len;
-    u8 opsize; /* effective operand size in bytes: 1, 2, 4, 8 */
-    u8 asize;  /* effective address size in bytes: 2, 4, 8 */
-    u8 code_bits; /* 16, 32, 64: the mode it was decoded for */
-    u8 seg;    /* segment of the memory operand, overrides applied */
+    u8 opsize;      /* effective operand size in bytes: 1, 2, 4, 8 */
+    u8 asize;       /* effective address size in bytes: 2, 4, 8 */
+    u8 code_bits;   /* 16, 32, 64: the mode it was decoded for */
+    u8 seg;         /* segment of the memory operand, overrides applied */
     u8 base, index; /* enum x86_gpr: X86_REG_RIP and X86_REG_NONE included */
-    u8 scale;  /* shift: 0-3 */
-    u8 prefix; /* X86_PFX_* */
-    u8 flags;  /* X86_INSN_* */
-    u8 nops;   /* visible operands */
-    u8 modrm_off; /* offset of ModRM in raw, 0 = none */
+    u8 scale;       /* shift: 0-3 */
+    u8 prefix;      /* X86_PFX_* */
+    u8 flags;       /* X86_INSN_* */
+    u8 nops;        /* visible operands */
+    u8 modrm_off;   /* offset of ModRM in raw, 0 = none */
     struct x86_operand op[4];
     u8 raw[X86_INSN_MAX];
 };
 
-/* Effective address of the memory operand, masked to the address size. RIP-relative uses s.rip (already next). */
+/* Effective address of the memory operand, masked to the address size. RIP-relative uses s.rip
+ * (already next). */
 static inline u64 x86_ea(const struct x86_cpu *cpu, const struct x86_insn *in)
 {
     u64 ea = cpu->s.r[in->base] + (cpu->s.r[in->index] << in->scale) + (u64)in->disp;
@@ -59,14 +62,16 @@ static inline u64 x86_ea(const struct x86_cpu *cpu, const struct x86_insn *in)
     return in->asize == 4 ? (u32)ea : (u16)ea;
 }
 
-/* Decodes the bytes (len of them available) for the cpu's current mode and features. Returns X86_OK; X86_FAULT with
- * #UD or #GP (over-long) raised; or X86_DECODE_MORE when the bytes end inside the instruction. Pure: touches
- * no guest memory. An instruction that always faults decodes well to a handler that raises. */
+/* Decodes the bytes (len of them available) for the cpu's current mode and features. Returns
+ * X86_OK; X86_FAULT with #UD or #GP (over-long) raised; or X86_DECODE_MORE when the bytes end
+ * inside the instruction. Pure: touches no guest memory. An instruction that always faults decodes
+ * well to a handler that raises. */
 #define X86_DECODE_MORE 100
 must_check int x86_decode(struct x86_cpu *cpu, const u8 *bytes, unsigned len, struct x86_insn *out);
 
-/* Fetches at CS:RIP (limit, paging, canonical and page-crossing checks) and decodes one instruction.
- * *gpa gets the physical address of its first byte, *gpa2 that of its continuation page or ~0. */
+/* Fetches at CS:RIP (limit, paging, canonical and page-crossing checks) and decodes one
+ * instruction. *gpa gets the physical address of its first byte, *gpa2 that of its continuation
+ * page or ~0. */
 must_check int x86_fetch(struct x86_cpu *cpu, struct x86_insn *out, u64 *gpa, u64 *gpa2);
 
 /* Executes a fetched instruction: keeps the RIP contract of x86_exec_fn. */
@@ -81,8 +86,8 @@ static inline must_check int x86_exec(struct x86_cpu *cpu, const struct x86_insn
     return rc;
 }
 
-/* Handler for SSE, AVX, MMX, x87 and other ring-3 instructions run on the host CPU; NULL: not one of
- * them. Called by decode with the instruction filled in; `zydis` is the ZydisDecodedInstruction and `operands`
- * its ZydisDecodedOperand array. Lives in native.c / x87.c. */
+/* Handler for SSE, AVX, MMX, x87 and other ring-3 instructions run on the host CPU; NULL: not one
+ * of them. Called by decode with the instruction filled in; `zydis` is the ZydisDecodedInstruction
+ * and `operands` its ZydisDecodedOperand array. Lives in native.c / x87.c. */
 x86_exec_fn *x86_fp_bind(struct x86_cpu *cpu, struct x86_insn *in, const void *zydis,
                          const void *operands);

@@ -32,7 +32,8 @@ X86_HANDLER(out)
     return X86_YIELD;
 }
 
-/* One element; REP restarts the instruction until the count is zero, with a look at events in between. */
+/* One element; REP restarts the instruction until the count is zero, with a look at events in
+ * between. */
 static int string_io(struct x86_cpu *cpu, const struct x86_insn *in, unsigned size, unsigned reg,
                      int (*element)(struct x86_cpu *, const struct x86_insn *, unsigned, u64, u16))
 {
@@ -59,7 +60,8 @@ static int string_io(struct x86_cpu *cpu, const struct x86_insn *in, unsigned si
 }
 
 /* The destination is checked before the port is read: a read may have side effects. */
-static int ins_element(struct x86_cpu *cpu, const struct x86_insn *in, unsigned size, u64 ea, u16 port)
+static int ins_element(struct x86_cpu *cpu, const struct x86_insn *in, unsigned size, u64 ea,
+                       u16 port)
 {
     u64 lin;
     TRY(x86_linear(cpu, X86_ES, ea, size, X86_W, &lin));
@@ -67,7 +69,8 @@ static int ins_element(struct x86_cpu *cpu, const struct x86_insn *in, unsigned 
     return x86_write(cpu, X86_ES, ea, size, cpu->ops->io_in(cpu->world, port, size));
 }
 
-static int outs_element(struct x86_cpu *cpu, const struct x86_insn *in, unsigned size, u64 ea, u16 port)
+static int outs_element(struct x86_cpu *cpu, const struct x86_insn *in, unsigned size, u64 ea,
+                        u16 port)
 {
     u64 v;
     TRY(x86_read(cpu, in->seg, ea, size, &v));

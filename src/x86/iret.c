@@ -7,7 +7,7 @@ struct iret_frame {
 };
 
 #define FLAGS_ANY_LEVEL (RFLAGS_ARITH | RFLAGS_TF | RFLAGS_DF | RFLAGS_NT)
-#define FLAGS_WIDE (RFLAGS_RF | RFLAGS_AC | RFLAGS_ID)
+#define FLAGS_WIDE      (RFLAGS_RF | RFLAGS_AC | RFLAGS_ID)
 
 static void load_flags(struct x86_cpu *cpu, u64 val, u64 mask)
 {

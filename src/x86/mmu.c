@@ -149,7 +149,8 @@ int x86_align_check(struct x86_cpu *cpu, u64 lin, unsigned align)
     return on && lin & (align - 1) ? x86_raise_error(cpu, X86_AC, 0) : X86_OK;
 }
 
-/* An operand whose first byte is canonical and which reaches into the hole is misaligned: #AC comes first. */
+/* An operand whose first byte is canonical and which reaches into the hole is misaligned: #AC comes
+ * first. */
 static int linear_check(struct x86_cpu *cpu, unsigned seg, u64 lin, unsigned n, unsigned access)
 {
     bool wide = address_mask(cpu, access) == ~0ull;

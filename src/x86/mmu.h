@@ -4,13 +4,14 @@
 #include "x86/cpu.h"
 
 /* Kinds of access; combine one of R, W, X with SYS. W alone also stands for read-modify-write. */
-#define X86_R 0u
-#define X86_W BIT(0)
-#define X86_X BIT(1)
+#define X86_R   0u
+#define X86_W   BIT(0)
+#define X86_X   BIT(1)
 #define X86_SYS BIT(2) /* implicit supervisor access: descriptor tables, TSS, IDT, inner stacks */
 
-/* Page walk (SDM vol. 3 chapter 4): checks rights, reserved bits, sets A and D. On X86_OK *gpa is the
- * physical address of lin. X86_FAULT: #PF raised (error code complete). Does not touch the TLB. */
+/* Page walk (SDM vol. 3 chapter 4): checks rights, reserved bits, sets A and D. On X86_OK *gpa is
+ * the physical address of lin. X86_FAULT: #PF raised (error code complete). Does not touch the
+ * TLB. */
 struct x86_walk {
     u64 gpa;
     u64 page_size; /* 4K, 2M, 4M, 1G */
@@ -23,30 +24,31 @@ must_check int x86_walk(struct x86_cpu *cpu, u64 lin, unsigned access, bool user
                         struct x86_walk *out);
 /* As x86_walk, for debuggers and tests: changes nothing, raises nothing. False: not mapped. */
 bool x86_translate(struct x86_cpu *cpu, u64 lin, u64 *gpa);
-/* Reads the four PAE page-directory-pointer entries at cr3 (SDM vol. 3 4.4.1). False: a present one has
- * reserved bits set, and the caller raises #GP(0). */
+/* Reads the four PAE page-directory-pointer entries at cr3 (SDM vol. 3 4.4.1). False: a present one
+ * has reserved bits set, and the caller raises #GP(0). */
 must_check bool x86_load_pdptes(struct x86_cpu *cpu, u64 cr3, u64 pdpte[4]);
 
 void x86_tlb_flush(struct x86_cpu *cpu, bool globals_too);
 void x86_tlb_flush_page(struct x86_cpu *cpu, u64 lin); /* INVLPG semantics, globals too */
-/* Drop by physical page: after RAM changes (`writes_only`: only write tags, for code marks, dirty log). */
+/* Drop by physical page: after RAM changes (`writes_only`: only write tags, for code marks, dirty
+ * log). */
 void x86_tlb_drop_gpa(struct x86_cpu *cpu, u64 gpa, u64 len, bool writes_only);
 
-/* Slow paths behind the inline functions below. Any size up to 4096, page crossing, MMIO, ROM, breakpoints,
- * #AC when `access` is not SYS. All pages are checked before the first byte moves. */
+/* Slow paths behind the inline functions below. Any size up to 4096, page crossing, MMIO, ROM,
+ * breakpoints, #AC when `access` is not SYS. All pages are checked before the first byte moves. */
 must_check int x86_lin_read(struct x86_cpu *cpu, u64 lin, void *buf, unsigned n, unsigned access);
 must_check int x86_lin_write(struct x86_cpu *cpu, u64 lin, const void *buf, unsigned n,
                              unsigned access);
 /* Checks that n bytes could be accessed. */
 must_check int x86_lin_probe(struct x86_cpu *cpu, u64 lin, unsigned n, unsigned access);
-/* Instruction bytes: *gpa of lin, and *hva of lin or NULL (MMIO). Valid to the end of the page. Faults as a
- * fetch; #GP(0) when lin is not canonical. */
+/* Instruction bytes: *gpa of lin, and *hva of lin or NULL (MMIO). Valid to the end of the page.
+ * Faults as a fetch; #GP(0) when lin is not canonical. */
 must_check int x86_lin_fetch(struct x86_cpu *cpu, u64 lin, u64 *gpa, const u8 **hva);
 
-/* Segment checks when seg_fast says they are needed (SDM vol. 3 5.3-5.5): limit, expand-down, type, null;
- * in 64-bit mode canonicality is left to the linear access. #GP(0) or #SS(0). */
-must_check int x86_seg_linear(struct x86_cpu *cpu, unsigned seg, u64 ea, unsigned n, unsigned access,
-                              u64 *lin);
+/* Segment checks when seg_fast says they are needed (SDM vol. 3 5.3-5.5): limit, expand-down, type,
+ * null; in 64-bit mode canonicality is left to the linear access. #GP(0) or #SS(0). */
+must_check int x86_seg_linear(struct x86_cpu *cpu, unsigned seg, u64 ea, unsigned n,
+                              unsigned access, u64 *lin);
 
 static inline must_check int x86_linear(struct x86_cpu *cpu, unsigned seg, u64 ea, unsigned n,
                                         unsigned access, u64 *lin)
@@ -57,10 +59,11 @@ static inline must_check int x86_linear(struct x86_cpu *cpu, unsigned seg, u64 e
     return X86_OK;
 }
 
-/* The slow path of x86_read/x86_write: `lin` fully checked for segmentation; `seg` decides #SS or #GP for a
- * non-canonical address. Any n up to 4096. */
+/* The slow path of x86_read/x86_write: `lin` fully checked for segmentation; `seg` decides #SS or
+ * #GP for a non-canonical address. Any n up to 4096. */
 must_check int x86_mem_read(struct x86_cpu *cpu, unsigned seg, u64 lin, void *buf, unsigned n);
-must_check int x86_mem_write(struct x86_cpu *cpu, unsigned seg, u64 lin, const void *buf, unsigned n);
+must_check int x86_mem_write(struct x86_cpu *cpu, unsigned seg, u64 lin, const void *buf,
+                             unsigned n);
 
 /* Guest memory as the host accesses it: 2, 4 and 8 bytes are single accesses, atomic when aligned
  * (SDM vol. 3 8.1.1), and need not be aligned. */
@@ -68,7 +71,8 @@ typedef volatile u16 __attribute__((aligned(1), may_alias)) mem_u16;
 typedef volatile u32 __attribute__((aligned(1), may_alias)) mem_u32;
 typedef volatile u64 __attribute__((aligned(1), may_alias)) mem_u64;
 
-/* Data read of n = 1, 2, 4 or 8 bytes at seg:ea (ea already masked to the address size), zero-extended. */
+/* Data read of n = 1, 2, 4 or 8 bytes at seg:ea (ea already masked to the address size),
+ * zero-extended. */
 static inline must_check int x86_read(struct x86_cpu *cpu, unsigned seg, u64 ea, unsigned n,
                                       u64 *val)
 {
@@ -106,7 +110,8 @@ static inline must_check int x86_write(struct x86_cpu *cpu, unsigned seg, u64 ea
     return x86_mem_write(cpu, seg, lin, &val, n);
 }
 
-/* Any number of bytes up to 4096 (vector, x87, FXSAVE, XSAVE operands). Writes are all or nothing. */
+/* Any number of bytes up to 4096 (vector, x87, FXSAVE, XSAVE operands). Writes are all or
+ * nothing. */
 static inline must_check int x86_read_bytes(struct x86_cpu *cpu, unsigned seg, u64 ea, void *buf,
                                             unsigned n)
 {
@@ -123,9 +128,9 @@ static inline must_check int x86_write_bytes(struct x86_cpu *cpu, unsigned seg, 
     return x86_mem_write(cpu, seg, lin, buf, n);
 }
 
-/* #AC(0) when alignment checks are on (CPL 3, CR0.AM, RFLAGS.AC) and lin is no multiple of `align`, a power of
- * two. Operands of 2, 4 and 8 bytes are checked by the accesses themselves; this is for the others
- * (SDM vol. 3 table 6-7). */
+/* #AC(0) when alignment checks are on (CPL 3, CR0.AM, RFLAGS.AC) and lin is no multiple of `align`,
+ * a power of two. Operands of 2, 4 and 8 bytes are checked by the accesses themselves; this is for
+ * the others (SDM vol. 3 table 6-7). */
 must_check int x86_align_check(struct x86_cpu *cpu, u64 lin, unsigned align);
 
 /* True when bits 63:47 of lin are equal. */
@@ -134,10 +139,10 @@ static inline bool x86_canonical(u64 lin)
     return (u64)((s64)(lin << 16) >> 16) == lin;
 }
 
-/* Read-modify-write. After open, m->p points at the operand: the guest's memory itself (so that a host `lock`
- * instruction on it is atomic towards other vCPUs), or m->bounce holding a copy (MMIO, page crossing, ROM).
- * close stores the bounce back or reports a write to a code page, and cannot fault: always call it when the
- * operation went through. n is 1, 2, 4, 8 or 16. */
+/* Read-modify-write. After open, m->p points at the operand: the guest's memory itself (so that a
+ * host `lock` instruction on it is atomic towards other vCPUs), or m->bounce holding a copy (MMIO,
+ * page crossing, ROM). close stores the bounce back or reports a write to a code page, and cannot
+ * fault: always call it when the operation went through. n is 1, 2, 4, 8 or 16. */
 struct x86_span { /* the part of an operand that lies in one page */
     u8 *hva;      /* NULL: MMIO or hole */
     u64 gpa;
@@ -154,5 +159,6 @@ struct x86_rmw {
     struct x86_span span[2];
     _Alignas(16) u8 bounce[16];
 };
-must_check int x86_rmw_open(struct x86_cpu *cpu, unsigned seg, u64 ea, unsigned n, struct x86_rmw *m);
+must_check int x86_rmw_open(struct x86_cpu *cpu, unsigned seg, u64 ea, unsigned n,
+                            struct x86_rmw *m);
 void x86_rmw_close(struct x86_cpu *cpu, struct x86_rmw *m);

@@ -1,33 +1,33 @@
-/* mov.c - MOV MOVZX MOVSX MOVSXD MOVBE MOVNTI LEA XCHG BSWAP XLAT CMOVcc SETcc, sign extensions, NOP, SALC */
+/* mov.c - MOV and its kin: MOVZX MOVSX MOVBE MOVNTI LEA XCHG BSWAP XLAT CMOVcc SETcc CBW NOP SALC */
 #include "x86/exec.h"
 #include "x86/flags.h"
 #include "x86/optable.h"
 
-#define MOV_SIZE(sz, T)                                                                            \
-    static int mov_rr_##sz(struct x86_cpu *cpu, const struct x86_insn *in)                         \
-    {                                                                                              \
-        SET_REG(T, 0, REG(T, 1));                                                                  \
-        return X86_OK;                                                                             \
-    }                                                                                              \
-    static int mov_ri_##sz(struct x86_cpu *cpu, const struct x86_insn *in)                         \
-    {                                                                                              \
-        SET_REG(T, 0, (T)in->imm);                                                                 \
-        return X86_OK;                                                                             \
-    }                                                                                              \
-    static int mov_rm_##sz(struct x86_cpu *cpu, const struct x86_insn *in)                         \
-    {                                                                                              \
-        u64 v;                                                                                     \
-        TRY(x86_read(cpu, in->seg, x86_ea(cpu, in), sizeof(T), &v));                               \
-        SET_REG(T, 0, (T)v);                                                                       \
-        return X86_OK;                                                                             \
-    }                                                                                              \
-    static int mov_mr_##sz(struct x86_cpu *cpu, const struct x86_insn *in)                         \
-    {                                                                                              \
-        return x86_write(cpu, in->seg, x86_ea(cpu, in), sizeof(T), REG(T, 1));                     \
-    }                                                                                              \
-    static int mov_mi_##sz(struct x86_cpu *cpu, const struct x86_insn *in)                         \
-    {                                                                                              \
-        return x86_write(cpu, in->seg, x86_ea(cpu, in), sizeof(T), in->imm);                       \
+#define MOV_SIZE(sz, T)                                                        \
+    static int mov_rr_##sz(struct x86_cpu *cpu, const struct x86_insn *in)     \
+    {                                                                          \
+        SET_REG(T, 0, REG(T, 1));                                              \
+        return X86_OK;                                                         \
+    }                                                                          \
+    static int mov_ri_##sz(struct x86_cpu *cpu, const struct x86_insn *in)     \
+    {                                                                          \
+        SET_REG(T, 0, (T)in->imm);                                             \
+        return X86_OK;                                                         \
+    }                                                                          \
+    static int mov_rm_##sz(struct x86_cpu *cpu, const struct x86_insn *in)     \
+    {                                                                          \
+        u64 v;                                                                 \
+        TRY(x86_read(cpu, in->seg, x86_ea(cpu, in), sizeof(T), &v));           \
+        SET_REG(T, 0, (T)v);                                                   \
+        return X86_OK;                                                         \
+    }                                                                          \
+    static int mov_mr_##sz(struct x86_cpu *cpu, const struct x86_insn *in)     \
+    {                                                                          \
+        return x86_write(cpu, in->seg, x86_ea(cpu, in), sizeof(T), REG(T, 1)); \
+    }                                                                          \
+    static int mov_mi_##sz(struct x86_cpu *cpu, const struct x86_insn *in)     \
+    {                                                                          \
+        return x86_write(cpu, in->seg, x86_ea(cpu, in), sizeof(T), in->imm);   \
     }
 
 MOV_SIZE(8, u8)
@@ -147,22 +147,22 @@ X86_HANDLER(salc)
 }
 
 /* XCHG with memory is always locked (SDM vol. 2). */
-#define XCHG_SIZE(sz, T, sfx)                                                                      \
-    static int xchg_##sz(struct x86_cpu *cpu, const struct x86_insn *in)                           \
-    {                                                                                              \
-        unsigned mem = in->op[0].kind == X86_OPND_MEM ? 0 : 1, reg = 1 - mem;                      \
-        if (in->op[mem].kind != X86_OPND_MEM) {                                                    \
-            T a = REG(T, 0), b = REG(T, 1);                                                        \
-            SET_REG(T, 0, b);                                                                      \
-            SET_REG(T, 1, a);                                                                      \
-            return X86_OK;                                                                         \
-        }                                                                                          \
-        struct x86_rmw m;                                                                          \
-        TRY(x86_rmw_open(cpu, in->seg, x86_ea(cpu, in), sizeof(T), &m));                           \
-        T old = __atomic_exchange_n((T *)m.p, REG(T, reg), __ATOMIC_SEQ_CST);                      \
-        x86_rmw_close(cpu, &m);                                                                    \
-        SET_REG(T, reg, old);                                                                      \
-        return X86_OK;                                                                             \
+#define XCHG_SIZE(sz, T, sfx)                                                 \
+    static int xchg_##sz(struct x86_cpu *cpu, const struct x86_insn *in)      \
+    {                                                                         \
+        unsigned mem = in->op[0].kind == X86_OPND_MEM ? 0 : 1, reg = 1 - mem; \
+        if (in->op[mem].kind != X86_OPND_MEM) {                               \
+            T a = REG(T, 0), b = REG(T, 1);                                   \
+            SET_REG(T, 0, b);                                                 \
+            SET_REG(T, 1, a);                                                 \
+            return X86_OK;                                                    \
+        }                                                                     \
+        struct x86_rmw m;                                                     \
+        TRY(x86_rmw_open(cpu, in->seg, x86_ea(cpu, in), sizeof(T), &m));      \
+        T old = __atomic_exchange_n((T *)m.p, REG(T, reg), __ATOMIC_SEQ_CST); \
+        x86_rmw_close(cpu, &m);                                               \
+        SET_REG(T, reg, old);                                                 \
+        return X86_OK;                                                        \
     }
 
 XCHG_SIZE(8, u8, "b")
@@ -171,24 +171,24 @@ XCHG_SIZE(32, u32, "l")
 XCHG_SIZE(64, u64, "q")
 x86_exec_fn *const x86_sizes_xchg[4] = {xchg_8, xchg_16, xchg_32, xchg_64};
 
-/* CMOVcc loads its source whatever the condition, and a 32-bit destination is zero-extended even when the
- * condition is false. */
-#define CMOV_SET(cc, cond)                                                                         \
-    X86_HANDLER(cmov##cc)                                                                          \
-    {                                                                                              \
-        u64 v, f = cpu->s.rflags;                                                                  \
-        TRY(opnd_get(cpu, in, 1, &v));                                                             \
-        reg_set(cpu, &in->op[0], (cond) ? v : reg_get(cpu, &in->op[0]));                           \
-        return X86_OK;                                                                             \
-    }                                                                                              \
-    X86_HANDLER(set##cc)                                                                           \
-    {                                                                                              \
-        u64 f = cpu->s.rflags;                                                                     \
-        return opnd_set(cpu, in, 0, (cond) ? 1 : 0);                                               \
+/* CMOVcc loads its source whatever the condition, and a 32-bit destination is zero-extended even
+ * when the condition is false. */
+#define CMOV_SET(cc, cond)                                               \
+    X86_HANDLER(cmov##cc)                                                \
+    {                                                                    \
+        u64 v, f = cpu->s.rflags;                                        \
+        TRY(opnd_get(cpu, in, 1, &v));                                   \
+        reg_set(cpu, &in->op[0], (cond) ? v : reg_get(cpu, &in->op[0])); \
+        return X86_OK;                                                   \
+    }                                                                    \
+    X86_HANDLER(set##cc)                                                 \
+    {                                                                    \
+        u64 f = cpu->s.rflags;                                           \
+        return opnd_set(cpu, in, 0, (cond) ? 1 : 0);                     \
     }
 
-#define X86_DECLARE(cc, cond)                                                                      \
-    X86_HANDLER(cmov##cc);                                                                         \
+#define X86_DECLARE(cc, cond) \
+    X86_HANDLER(cmov##cc);    \
     X86_HANDLER(set##cc);
 X86_CONDITIONS(X86_DECLARE)
 X86_CONDITIONS(CMOV_SET)

@@ -420,8 +420,8 @@ static u64 *state_field(struct x86_cpu *cpu, const struct msr_row *row)
 
 #define MSR_TSC_DEADLINE 0x6e0u
 
-/* MSRs of the world around the processor. The APIC keeps IA32_TSC_DEADLINE in the world's time, the guest writes
- * it in its own; 0 disarms in both. */
+/* MSRs of the world around the processor. The APIC keeps IA32_TSC_DEADLINE in the world's time, the
+ * guest writes it in its own; 0 disarms in both. */
 static int world_read(struct x86_cpu *cpu, u32 msr, u64 *val)
 {
     if (cpu->ops->msr_read(cpu->world, msr, val))

@@ -3,23 +3,23 @@
 #include "x86/flags.h"
 
 /* rDX:rAX = rAX * operand, flags by the host. The 8-bit form leaves AX. */
-#define MUL_HOST(mn, sz, T, sfx)                                                                   \
-    static int mn##_wide_##sz(struct x86_cpu *cpu, const struct x86_insn *in)                      \
-    {                                                                                              \
-        u64 src, lo, hi = 0, eax = cpu->s.gpr[X86_RAX];                                            \
-        TRY(opnd_get(cpu, in, 0, &src));                                                           \
-        asm(#mn sfx " %[s]\n\tmovq %%rax,%[l]" FLAGS_OUT                                           \
-            : "+a"(eax), "=&d"(hi), [l] "=&r"(lo)                                                  \
-            : [s] "q"((T)src)                                                                      \
-            : "cc");                                                                               \
-        flags_set(cpu, eax, RFLAGS_ARITH);                                                         \
-        if (sizeof(T) == 1) {                                                                      \
-            gpr_set(cpu, X86_RAX, 2, lo);                                                          \
-        } else {                                                                                   \
-            gpr_set(cpu, X86_RAX, sizeof(T), lo);                                                  \
-            gpr_set(cpu, X86_RDX, sizeof(T), hi);                                                  \
-        }                                                                                          \
-        return X86_OK;                                                                             \
+#define MUL_HOST(mn, sz, T, sfx)                                              \
+    static int mn##_wide_##sz(struct x86_cpu *cpu, const struct x86_insn *in) \
+    {                                                                         \
+        u64 src, lo, hi = 0, eax = cpu->s.gpr[X86_RAX];                       \
+        TRY(opnd_get(cpu, in, 0, &src));                                      \
+        asm(#mn sfx " %[s]\n\tmovq %%rax,%[l]" FLAGS_OUT                      \
+            : "+a"(eax), "=&d"(hi), [l] "=&r"(lo)                             \
+            : [s] "q"((T)src)                                                 \
+            : "cc");                                                          \
+        flags_set(cpu, eax, RFLAGS_ARITH);                                    \
+        if (sizeof(T) == 1) {                                                 \
+            gpr_set(cpu, X86_RAX, 2, lo);                                     \
+        } else {                                                              \
+            gpr_set(cpu, X86_RAX, sizeof(T), lo);                             \
+            gpr_set(cpu, X86_RDX, sizeof(T), hi);                             \
+        }                                                                     \
+        return X86_OK;                                                        \
     }
 
 MUL_HOST(mul, 8, u8, "b")
@@ -33,19 +33,19 @@ MUL_HOST(imul, 64, u64, "q")
 x86_exec_fn *const x86_sizes_mul[4] = {mul_wide_8, mul_wide_16, mul_wide_32, mul_wide_64};
 
 /* IMUL r, r/m and IMUL r, r/m, imm; the one-operand form goes to the wide handlers. */
-#define IMUL_HOST(sz, T, sfx)                                                                      \
-    static int imul_##sz(struct x86_cpu *cpu, const struct x86_insn *in)                           \
-    {                                                                                              \
-        u64 src;                                                                                   \
-        u32 eax;                                                                                   \
-        if (in->nops == 1)                                                                          \
-            return imul_wide_##sz(cpu, in);                                                        \
-        TRY(opnd_get(cpu, in, 1, &src));                                                           \
-        T a = in->nops == 3 ? (T)in->imm : REG(T, 0), b = (T)src;                                  \
-        asm("imul" sfx " %[b],%[a]" FLAGS_OUT : "=&a"(eax), [a] "+r"(a) : [b] "r"(b) : "cc");      \
-        flags_set(cpu, eax, RFLAGS_ARITH);                                                         \
-        SET_REG(T, 0, a);                                                                          \
-        return X86_OK;                                                                             \
+#define IMUL_HOST(sz, T, sfx)                                                                 \
+    static int imul_##sz(struct x86_cpu *cpu, const struct x86_insn *in)                      \
+    {                                                                                         \
+        u64 src;                                                                              \
+        u32 eax;                                                                              \
+        if (in->nops == 1)                                                                    \
+            return imul_wide_##sz(cpu, in);                                                   \
+        TRY(opnd_get(cpu, in, 1, &src));                                                      \
+        T a = in->nops == 3 ? (T)in->imm : REG(T, 0), b = (T)src;                             \
+        asm("imul" sfx " %[b],%[a]" FLAGS_OUT : "=&a"(eax), [a] "+r"(a) : [b] "r"(b) : "cc"); \
+        flags_set(cpu, eax, RFLAGS_ARITH);                                                    \
+        SET_REG(T, 0, a);                                                                     \
+        return X86_OK;                                                                        \
     }
 
 IMUL_HOST(16, u16, "w")
@@ -114,14 +114,14 @@ static int divide_signed(struct x86_cpu *cpu, const struct x86_insn *in, unsigne
     return X86_OK;
 }
 
-#define DIV_SIZE(sz)                                                                               \
-    static int div_##sz(struct x86_cpu *cpu, const struct x86_insn *in)                            \
-    {                                                                                              \
-        return divide(cpu, in, sz / 8);                                                            \
-    }                                                                                              \
-    static int idiv_##sz(struct x86_cpu *cpu, const struct x86_insn *in)                           \
-    {                                                                                              \
-        return divide_signed(cpu, in, sz / 8);                                                     \
+#define DIV_SIZE(sz)                                                     \
+    static int div_##sz(struct x86_cpu *cpu, const struct x86_insn *in)  \
+    {                                                                    \
+        return divide(cpu, in, sz / 8);                                  \
+    }                                                                    \
+    static int idiv_##sz(struct x86_cpu *cpu, const struct x86_insn *in) \
+    {                                                                    \
+        return divide_signed(cpu, in, sz / 8);                           \
     }
 DIV_SIZE(8)
 DIV_SIZE(16)
@@ -130,7 +130,8 @@ DIV_SIZE(64)
 x86_exec_fn *const x86_sizes_div[4] = {div_8, div_16, div_32, div_64};
 x86_exec_fn *const x86_sizes_idiv[4] = {idiv_8, idiv_16, idiv_32, idiv_64};
 
-/* --- decimal arithmetic (SDM vol. 2); invalid in 64-bit mode, where Zydis refuses them --------------- */
+/* --- decimal arithmetic (SDM vol. 2); invalid in 64-bit mode, where Zydis refuses them
+ * --------------- */
 
 static void flags_write(struct x86_cpu *cpu, u64 mask, u64 set)
 {
@@ -140,8 +141,7 @@ static void flags_write(struct x86_cpu *cpu, u64 mask, u64 set)
 /* SF, ZF and PF of a byte. */
 static u64 result_flags(u8 v)
 {
-    return (v & 0x80 ? RFLAGS_SF : 0) | (v ? 0 : RFLAGS_ZF) |
-           (__builtin_parity(v) ? 0 : RFLAGS_PF);
+    return (v & 0x80 ? RFLAGS_SF : 0) | (v ? 0 : RFLAGS_ZF) | (__builtin_parity(v) ? 0 : RFLAGS_PF);
 }
 
 static int ascii_adjust(struct x86_cpu *cpu, int step)
@@ -154,8 +154,7 @@ static int ascii_adjust(struct x86_cpu *cpu, int step)
         ax = step > 0 ? ax + 0x106 : (u16)(ax - 6) - 0x100;
     ax &= 0xff0f;
     gpr_set(cpu, X86_RAX, 2, ax);
-    flags_write(cpu, RFLAGS_ARITH,
-                result_flags((u8)ax) | (adjust ? RFLAGS_AF | RFLAGS_CF : 0));
+    flags_write(cpu, RFLAGS_ARITH, result_flags((u8)ax) | (adjust ? RFLAGS_AF | RFLAGS_CF : 0));
     return X86_OK;
 }
 

@@ -3,8 +3,8 @@
 
 #include "x86/insn.h"
 
-/* Forms of two-operand instructions: destination register or memory, source register, memory or immediate.
- * One-operand instructions use RR for a register and MR for memory. */
+/* Forms of two-operand instructions: destination register or memory, source register, memory or
+ * immediate. One-operand instructions use RR for a register and MR for memory. */
 enum { X86_FORM_RR, X86_FORM_RI, X86_FORM_RM, X86_FORM_MR, X86_FORM_MI, X86_FORMS };
 
 /* Handlers of mnemonics that stand for several instructions; decode.c picks by operands. */

@@ -142,11 +142,11 @@ static int probe_desc(struct x86_cpu *cpu, u16 sel, struct x86_desc *d, bool *ok
     return X86_OK;
 }
 
-#define T(type) BIT(SYS_##type)
+#define T(type)        BIT(SYS_##type)
 #define LSL_TYPES_LONG (T(LDT) | T(TSS32) | T(TSS32_BUSY))
-#define LSL_TYPES (LSL_TYPES_LONG | T(TSS16) | T(TSS16_BUSY))
+#define LSL_TYPES      (LSL_TYPES_LONG | T(TSS16) | T(TSS16_BUSY))
 #define LAR_TYPES_LONG (LSL_TYPES_LONG | T(CALL32))
-#define LAR_TYPES (LSL_TYPES | T(CALL32) | T(CALL16) | T(TASK_GATE))
+#define LAR_TYPES      (LSL_TYPES | T(CALL32) | T(CALL16) | T(TASK_GATE))
 
 /* Of the system descriptors only these types are known to LAR and LSL (SDM vol. 2 tables 3-53,
  * 3-56). */

@@ -8,7 +8,8 @@ X86_HANDLER(push)
     return x86_push(cpu, in->opsize, v);
 }
 
-/* A memory destination based on RSP uses RSP after the increment; a fault restores it (SDM vol. 2 POP). */
+/* A memory destination based on RSP uses RSP after the increment; a fault restores it (SDM vol. 2
+ * POP). */
 X86_HANDLER(pop)
 {
     u64 v, rsp = cpu->s.gpr[X86_RSP];
@@ -60,7 +61,8 @@ X86_HANDLER(popa)
     return X86_OK;
 }
 
-/* Copies the enclosing frame pointers of a nested procedure. *rsp and rbp are masked to the stack width. */
+/* Copies the enclosing frame pointers of a nested procedure. *rsp and rbp are masked to the stack
+ * width. */
 static int enter_nested(struct x86_cpu *cpu, unsigned size, unsigned level, u64 frame, u64 *rsp)
 {
     u64 mask = size_mask(cpu->stack_bytes), rbp = cpu->s.gpr[X86_RBP], v;

@@ -8,14 +8,14 @@
 
 /* --- reset (SDM vol. 3 table 10-1) ------------------------------------------------------------ */
 
-#define ATTR_RESET (SEG_P | SEG_S | SEG_WRITE | SEG_ACCESSED)
-#define ATTR_RESET_LDT (SEG_P | 2u)
-#define ATTR_RESET_TSS (SEG_P | 11u)
-#define RESET_SIGNATURE 0x600u /* EDX: family 6; x86_cpu_init knows the model's own */
-#define PAT_RESET 0x0007040600070406ull
+#define ATTR_RESET        (SEG_P | SEG_S | SEG_WRITE | SEG_ACCESSED)
+#define ATTR_RESET_LDT    (SEG_P | 2u)
+#define ATTR_RESET_TSS    (SEG_P | 11u)
+#define RESET_SIGNATURE   0x600u /* EDX: family 6; x86_cpu_init knows the model's own */
+#define PAT_RESET         0x0007040600070406ull
 #define MISC_ENABLE_RESET 0x1801ull /* fast strings; no BTS, no PEBS */
-#define MXCSR_RESET 0x1f80u
-#define FCW_RESET 0x40u
+#define MXCSR_RESET       0x1f80u
+#define FCW_RESET         0x40u
 
 static void reset_segments(struct x86_state *s)
 {
@@ -67,18 +67,18 @@ void x86_state_reset(struct x86_state *s, bool init)
 
 /* --- check ------------------------------------------------------------------------------------ */
 
-#define RFLAGS_DEFINED                                                                             \
-    (RFLAGS_ARITH | RFLAGS_ONE | RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_IOPL | RFLAGS_NT |     \
+#define RFLAGS_DEFINED                                                                         \
+    (RFLAGS_ARITH | RFLAGS_ONE | RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_IOPL | RFLAGS_NT | \
      RFLAGS_RF | RFLAGS_VM | RFLAGS_AC | RFLAGS_VIF | RFLAGS_VIP | RFLAGS_ID)
-#define CR0_DEFINED                                                                                \
-    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD |     \
+#define CR0_DEFINED                                                                            \
+    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | \
      CR0_PG)
-#define CR4_DEFINED                                                                                \
-    (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |      \
-     CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP |  \
+#define CR4_DEFINED                                                                               \
+    (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |     \
+     CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | \
      CR4_SMAP)
-#define EFER_DEFINED (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
-#define ATTR_DEFINED 0xf0ffu
+#define EFER_DEFINED  (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
+#define ATTR_DEFINED  0xf0ffu
 #define PHYS_BITS_MAX 52
 
 static int bad(struct err *e, const char *field, u64 val)
@@ -93,7 +93,10 @@ struct masked_field {
     u64 mask;
 };
 
-#define MASKED(f, m) {#f, offsetof(struct x86_state, f), m}
+#define MASKED(f, m)                         \
+    {                                        \
+#        f, offsetof(struct x86_state, f), m \
+    }
 
 static const struct masked_field masked_fields[] = {
     MASKED(rflags, RFLAGS_DEFINED),
@@ -237,35 +240,80 @@ int x86_state_check(const struct x86_state *s, struct err *e)
 /* --- snapshot --------------------------------------------------------------------------------- */
 
 #define S struct x86_state
-#define SEG_FIELDS(f)                                                                              \
+#define SEG_FIELDS(f) \
     SNAP_U64(S, f.base), SNAP_U32(S, f.limit), SNAP_U16(S, f.sel), SNAP_U16(S, f.attr)
 
 static const struct snap_field fields[] = {
-    SNAP_U64(S, gpr), SNAP_U64(S, rip), SNAP_U64(S, rflags),
-    SEG_FIELDS(seg[X86_ES]), SEG_FIELDS(seg[X86_CS]), SEG_FIELDS(seg[X86_SS]),
-    SEG_FIELDS(seg[X86_DS]), SEG_FIELDS(seg[X86_FS]), SEG_FIELDS(seg[X86_GS]),
-    SEG_FIELDS(ldtr), SEG_FIELDS(tr),
-    SNAP_U64(S, gdtr.base), SNAP_U16(S, gdtr.limit), SNAP_U64(S, idtr.base),
+    SNAP_U64(S, gpr),
+    SNAP_U64(S, rip),
+    SNAP_U64(S, rflags),
+    SEG_FIELDS(seg[X86_ES]),
+    SEG_FIELDS(seg[X86_CS]),
+    SEG_FIELDS(seg[X86_SS]),
+    SEG_FIELDS(seg[X86_DS]),
+    SEG_FIELDS(seg[X86_FS]),
+    SEG_FIELDS(seg[X86_GS]),
+    SEG_FIELDS(ldtr),
+    SEG_FIELDS(tr),
+    SNAP_U64(S, gdtr.base),
+    SNAP_U16(S, gdtr.limit),
+    SNAP_U64(S, idtr.base),
     SNAP_U16(S, idtr.limit),
-    SNAP_U64(S, cr0), SNAP_U64(S, cr2), SNAP_U64(S, cr3), SNAP_U64(S, cr4), SNAP_U64(S, efer),
-    SNAP_U64(S, xcr0), SNAP_U64(S, pdpte),
-    SNAP_U64(S, dr), SNAP_U64(S, dr6), SNAP_U64(S, dr7),
-    SNAP_U8(S, cpl), SNAP_U8(S, shadow), SNAP_U8(S, activity),
-    SNAP_BOOL(S, exc_pending), SNAP_BOOL(S, exc_has_error), SNAP_U8(S, exc_vector),
-    SNAP_U32(S, exc_error), SNAP_U64(S, dr6_pending),
-    SNAP_U64(S, star), SNAP_U64(S, lstar), SNAP_U64(S, cstar), SNAP_U64(S, sfmask),
+    SNAP_U64(S, cr0),
+    SNAP_U64(S, cr2),
+    SNAP_U64(S, cr3),
+    SNAP_U64(S, cr4),
+    SNAP_U64(S, efer),
+    SNAP_U64(S, xcr0),
+    SNAP_U64(S, pdpte),
+    SNAP_U64(S, dr),
+    SNAP_U64(S, dr6),
+    SNAP_U64(S, dr7),
+    SNAP_U8(S, cpl),
+    SNAP_U8(S, shadow),
+    SNAP_U8(S, activity),
+    SNAP_BOOL(S, exc_pending),
+    SNAP_BOOL(S, exc_has_error),
+    SNAP_U8(S, exc_vector),
+    SNAP_U32(S, exc_error),
+    SNAP_U64(S, dr6_pending),
+    SNAP_U64(S, star),
+    SNAP_U64(S, lstar),
+    SNAP_U64(S, cstar),
+    SNAP_U64(S, sfmask),
     SNAP_U64(S, kernel_gs_base),
-    SNAP_U64(S, sysenter_cs), SNAP_U64(S, sysenter_esp), SNAP_U64(S, sysenter_eip),
-    SNAP_U64(S, tsc_offset), SNAP_U64(S, tsc_adjust), SNAP_U64(S, tsc_aux),
-    SNAP_U64(S, pat), SNAP_U64(S, misc_enable), SNAP_U64(S, spec_ctrl), SNAP_U64(S, xss),
-    SNAP_U64(S, debugctl), SNAP_U64(S, umwait),
-    SNAP_U64(S, mtrr_def_type), SNAP_U64(S, mtrr_fixed), SNAP_U64(S, mtrr_base),
+    SNAP_U64(S, sysenter_cs),
+    SNAP_U64(S, sysenter_esp),
+    SNAP_U64(S, sysenter_eip),
+    SNAP_U64(S, tsc_offset),
+    SNAP_U64(S, tsc_adjust),
+    SNAP_U64(S, tsc_aux),
+    SNAP_U64(S, pat),
+    SNAP_U64(S, misc_enable),
+    SNAP_U64(S, spec_ctrl),
+    SNAP_U64(S, xss),
+    SNAP_U64(S, debugctl),
+    SNAP_U64(S, umwait),
+    SNAP_U64(S, mtrr_def_type),
+    SNAP_U64(S, mtrr_fixed),
+    SNAP_U64(S, mtrr_base),
     SNAP_U64(S, mtrr_mask),
-    SNAP_U64(S, mcg_status), SNAP_U64(S, mc_ctl), SNAP_U64(S, mc_status), SNAP_U64(S, mc_addr),
+    SNAP_U64(S, mcg_status),
+    SNAP_U64(S, mc_ctl),
+    SNAP_U64(S, mc_status),
+    SNAP_U64(S, mc_addr),
     SNAP_U64(S, mc_misc),
-    SNAP_U8(S, fpu.vec), SNAP_U8(S, fpu.st), SNAP_U64(S, fpu.fip), SNAP_U64(S, fpu.fdp),
-    SNAP_U32(S, fpu.mxcsr), SNAP_U16(S, fpu.fcw), SNAP_U16(S, fpu.fsw), SNAP_U16(S, fpu.fop),
-    SNAP_U16(S, fpu.fcs), SNAP_U16(S, fpu.fds), SNAP_U8(S, fpu.ftw),
+    SNAP_U8(S, fpu.vec),
+    SNAP_U8(S, fpu.st),
+    SNAP_U64(S, fpu.fip),
+    SNAP_U64(S, fpu.fdp),
+    SNAP_U32(S, fpu.mxcsr),
+    SNAP_U16(S, fpu.fcw),
+    SNAP_U16(S, fpu.fsw),
+    SNAP_U16(S, fpu.fop),
+    SNAP_U16(S, fpu.fcs),
+    SNAP_U16(S, fpu.fds),
+    SNAP_U8(S, fpu.ftw),
     SNAP_END,
 };
 

@@ -1,11 +1,11 @@
-/* string.c - MOVS STOS LODS SCAS CMPS with REP (SDM vol. 2 REP): interruptible, in bulk where memory allows */
+/* string.c - MOVS STOS LODS SCAS CMPS with REP (SDM vol. 2 REP): interruptible, in bulk */
 #include <string.h>
 
 #include "x86/exec.h"
 #include "x86/flags.h"
 
-/* One string instruction under way. Registers are kept up to date after every element, so that a fault or an
- * interrupt leaves exactly the finished ones done. */
+/* One string instruction under way. Registers are kept up to date after every element, so that a
+ * fault or an interrupt leaves exactly the finished ones done. */
 struct string_op {
     unsigned size; /* of an element */
     u64 amask;     /* address size */
@@ -24,9 +24,9 @@ static struct string_op string_begin(struct x86_cpu *cpu, const struct x86_insn 
     return op;
 }
 
-/* In 64-bit code with 32-bit addresses Intel processors clear the upper halves of the registers a repeated
- * instruction works with at once, even when the count is zero or the first element faults: that of the count always,
- * those of the pointers for MOVS and STOS. */
+/* In 64-bit code with 32-bit addresses Intel processors clear the upper halves of the registers a
+ * repeated instruction works with at once, even when the count is zero or the first element faults:
+ * that of the count always, those of the pointers for MOVS and STOS. */
 static void clear_upper_halves(struct x86_cpu *cpu, const struct x86_insn *in,
                                const struct string_op *op, bool source, bool destination)
 {
@@ -59,7 +59,8 @@ static inline u64 count_left(const struct x86_cpu *cpu, const struct string_op *
 }
 
 /* Counts n finished elements. X86_OK: the instruction is complete. X86_YIELD: go on with the next
- * element, unless something wants attention: then RIP goes back on the instruction and the caller returns. */
+ * element, unless something wants attention: then RIP goes back on the instruction and the caller
+ * returns. */
 enum { REP_MORE = -1 };
 static inline int count_done(struct x86_cpu *cpu, const struct x86_insn *in,
                              const struct string_op *op, u64 n)
@@ -78,10 +79,10 @@ static inline int count_done(struct x86_cpu *cpu, const struct x86_insn *in,
     return REP_MORE;
 }
 
-/* Host pointer for up to *n bytes at seg:ea going up, when the software TLB allows the access outright; *n
- * is cut at the page end. NULL: take the element-wise path. */
-static u8 *bulk_ptr(struct x86_cpu *cpu, unsigned seg, u64 ea, const struct string_op *op, bool write,
-                    u64 *n)
+/* Host pointer for up to *n bytes at seg:ea going up, when the software TLB allows the access
+ * outright; *n is cut at the page end. NULL: take the element-wise path. */
+static u8 *bulk_ptr(struct x86_cpu *cpu, unsigned seg, u64 ea, const struct string_op *op,
+                    bool write, u64 *n)
 {
     if (!(cpu->seg_fast >> seg & 1))
         return NULL;
@@ -203,8 +204,8 @@ static void compare(struct x86_cpu *cpu, unsigned size, u64 a, u64 b)
 {
     u32 eax;
 
-    /* Shifted to the top, a 64-bit subtraction has the CF, OF, SF and ZF of the narrow one; AF and PF need the
-     * low bytes. */
+    /* Shifted to the top, a 64-bit subtraction has the CF, OF, SF and ZF of the narrow one; AF and
+     * PF need the low bytes. */
     unsigned sh = 64 - size * 8;
     asm("cmpq %[b],%[a]" FLAGS_OUT : "=&a"(eax) : [a] "r"(a << sh), [b] "r"(b << sh) : "cc");
     u64 wide = flags_unpack(eax);

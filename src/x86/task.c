@@ -19,15 +19,15 @@ struct tss_layout {
 static const struct tss_layout layout16 = {2, 0x0e, 0x22, 4, 0x2a, 0x2b};
 static const struct tss_layout layout32 = {4, 0x20, 0x48, 6, 0x60, 0x67};
 
-#define TSS_CR3 0x1c
-#define TSS_T 0x64
+#define TSS_CR3   0x1c
+#define TSS_T     0x64
 #define TSS_BYTES 0x68
 
 /* L0-L3 and LE of DR7 do not outlive a task (SDM vol. 3 17.2.4). */
 #define DR7_LOCAL 0x155ull
 
-#define EFLAGS_LOADABLE                                                                            \
-    (RFLAGS_ARITH | RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_IOPL | RFLAGS_NT | RFLAGS_RF |      \
+#define EFLAGS_LOADABLE                                                                       \
+    (RFLAGS_ARITH | RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_IOPL | RFLAGS_NT | RFLAGS_RF | \
      RFLAGS_VM | RFLAGS_AC | RFLAGS_VIF | RFLAGS_VIP | RFLAGS_ID)
 
 struct task_image {

@@ -25,8 +25,8 @@ struct x86_tlb_entry {
 
 struct x86_tlb {
     struct x86_tlb_entry set[X86_TLB_SETS][X86_TLB_SIZE];
-    struct x86_tlb_entry empty[X86_TLB_SIZE];  /* never filled */
-    u64 gpa[X86_TLB_SETS][X86_TLB_SIZE];       /* page address behind each entry */
+    struct x86_tlb_entry empty[X86_TLB_SIZE]; /* never filled */
+    u64 gpa[X86_TLB_SETS][X86_TLB_SIZE];      /* page address behind each entry */
     bool global[X86_TLB_SETS][X86_TLB_SIZE];
     u8 shift[X86_TLB_SETS][X86_TLB_SIZE]; /* log2 of the size of the guest's page: 12, 21, 22, 30 */
     /* One aligned range around all large pages with entries: INVLPG in it looks at every entry. */

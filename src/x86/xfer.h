@@ -19,11 +19,11 @@ enum {
     SYS_INT32 = 14,
     SYS_TRAP32 = 15
 };
-#define SYS_BUSY 2u   /* type bit of a TSS descriptor */
-#define SYS_32BIT 8u  /* type bit of a TSS or gate */
+#define SYS_BUSY  2u /* type bit of a TSS descriptor */
+#define SYS_32BIT 8u /* type bit of a TSS or gate */
 
 /* Attributes of the segments that real mode, SYSCALL and SYSENTER load. */
-#define ATTR_DATA16 (SEG_P | SEG_S | SEG_WRITE | SEG_ACCESSED)
+#define ATTR_DATA16    (SEG_P | SEG_S | SEG_WRITE | SEG_ACCESSED)
 #define ATTR_FLAT_DATA (ATTR_DATA16 | SEG_DB | SEG_G)
 #define ATTR_FLAT_CODE (ATTR_DATA16 | SEG_CODE | SEG_G) /* plus SEG_L or SEG_DB */
 

@@ -1,5 +1,5 @@
-/* block.c - cases of several instructions: each is chosen in the state the core has reached, so that its
- * memory operands exist, and the whole block is then compared */
+/* block.c - cases of several instructions: each is chosen in the state the core has reached, so
+ * that its memory operands exist, and the whole block is then compared */
 #include <string.h>
 
 #include "gen.h"
@@ -84,11 +84,13 @@ static bool flags_fit(const struct builder *b, const ZydisDecodedInstruction *z)
     return !z->cpu_flags || !(zydis_flags(z->cpu_flags->tested) & b->open_flags);
 }
 
-static void track_flags(struct builder *b, const ZydisDecodedInstruction *z, const struct undefined *u)
+static void track_flags(struct builder *b, const ZydisDecodedInstruction *z,
+                        const struct undefined *u)
 {
     const ZydisAccessedFlags *f = z->cpu_flags;
-    bool maybe = z->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE) ||
-                 z->meta.category == ZYDIS_CATEGORY_SHIFT || z->meta.category == ZYDIS_CATEGORY_ROTATE;
+    bool maybe =
+        z->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE) ||
+        z->meta.category == ZYDIS_CATEGORY_SHIFT || z->meta.category == ZYDIS_CATEGORY_ROTATE;
 
     if (f && !maybe)
         b->open_flags &= ~zydis_flags(f->modified | f->set_0 | f->set_1);
@@ -126,11 +128,13 @@ static unsigned encode(struct builder *b, const struct tmpl *t, u64 rip, u8 *byt
         return encode_based(t, c->mode, b->r, base, disp, bytes);
     if (c->mode != MODE_64)
         return encode_based(t, c->mode, b->r, 16, place, bytes);
-    /* RIP-relative: the length is only known after decoding, so encode twice with the same randomness. */
+    /* RIP-relative: the length is only known after decoding, so encode twice with the same
+     * randomness. */
     struct rng saved = *b->r;
     ZydisDecodedInstruction z;
     unsigned n = encode_based(t, c->mode, b->r, 16, 0, bytes);
-    if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(gen_decoder(c->mode), NULL, bytes, MIN(n, 15), &z)))
+    if (!ZYAN_SUCCESS(
+            ZydisDecoderDecodeInstruction(gen_decoder(c->mode), NULL, bytes, MIN(n, 15), &z)))
         return n;
     *b->r = saved;
     return encode_based(t, c->mode, b->r, 16, place - (rip + z.length), bytes);
@@ -147,7 +151,8 @@ static unsigned choose(struct builder *b, u64 rip, u8 *bytes)
         unsigned n = encode(b, t, rip, bytes);
         if (!gen_decode(c->mode, bytes, n, &c->z, c->ops))
             continue;
-        if (excluded(&c->z) || unfit(c, &c->z) || segment_operand(&c->z, c->ops) || !flags_fit(b, &c->z))
+        if (excluded(&c->z) || unfit(c, &c->z) || segment_operand(&c->z, c->ops) ||
+            !flags_fit(b, &c->z))
             continue;
         if (!operands_inside(b, &c->z, c->ops, rip + c->z.length))
             continue;

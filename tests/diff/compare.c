@@ -22,8 +22,9 @@ static bool excuse(enum rule r)
     return true;
 }
 
-#define FLAGS_SEEN                                                                                 \
-    (RFLAGS_ARITH | RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_IOPL | RFLAGS_NT | RFLAGS_AC | RFLAGS_ID)
+#define FLAGS_SEEN                                                                            \
+    (RFLAGS_ARITH | RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_IOPL | RFLAGS_NT | RFLAGS_AC | \
+     RFLAGS_ID)
 
 /* Upper halves are undefined once compatibility mode has been entered (SDM vol. 1 3.4.1.1). */
 static u64 register_mask(const struct dcase *c, const struct outcome *n)
@@ -33,8 +34,8 @@ static u64 register_mask(const struct dcase *c, const struct outcome *n)
 
 static bool retf_width(const struct dcase *c, const struct outcome *n, u64 diff)
 {
-    return c->valid && c->z.mnemonic == ZYDIS_MNEMONIC_RET && n->s.sel[X86_CS] != c->in.sel[X86_CS] &&
-           !(diff & 0xffff) && excuse(RULE_RETF_WIDTH);
+    return c->valid && c->z.mnemonic == ZYDIS_MNEMONIC_RET &&
+           n->s.sel[X86_CS] != c->in.sel[X86_CS] && !(diff & 0xffff) && excuse(RULE_RETF_WIDTH);
 }
 
 static bool pf_error_equal(const struct outcome *n, const struct outcome *g)
@@ -82,7 +83,8 @@ static bool near(const struct dcase *c, u64 a, u64 b)
     return a >> 12 == b >> 12 || (((a - c->ea) & mask) < 4096 && ((b - c->ea) & mask) < 4096);
 }
 
-static const char *compare_trap(const struct dcase *c, const struct outcome *n, const struct outcome *g)
+static const char *compare_trap(const struct dcase *c, const struct outcome *n,
+                                const struct outcome *g)
 {
     if (n->trap != g->trap)
         return (area_misaligned(c, n, g) && excuse(RULE_AREA_AC)) ||
@@ -110,7 +112,8 @@ static bool popa_partial(const struct dcase *c, const struct outcome *n)
     return n->trap >= 0 && c->valid && excuse_popa(c->z.mnemonic);
 }
 
-static const char *compare_regs(const struct dcase *c, const struct outcome *n, const struct outcome *g)
+static const char *compare_regs(const struct dcase *c, const struct outcome *n,
+                                const struct outcome *g)
 {
     static const char *const names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                         "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
@@ -128,7 +131,8 @@ static const char *compare_regs(const struct dcase *c, const struct outcome *n, 
     if ((n->s.rflags ^ g->s.rflags) & FLAGS_SEEN & ~(u64)c->undef_flags)
         return "rflags";
     for (unsigned i = 0; i < X86_SREGS; i++)
-        if (n->s.sel[i] != g->s.sel[i] && !((n->s.sel[i] | g->s.sel[i]) < 4 && excuse(RULE_NULL_RPL)))
+        if (n->s.sel[i] != g->s.sel[i] &&
+            !((n->s.sel[i] | g->s.sel[i]) < 4 && excuse(RULE_NULL_RPL)))
             return segs[i];
     if (c->mode == MODE_64 && native_has.fsgsbase) {
         if (n->s.fs_base != g->s.fs_base)
@@ -148,8 +152,8 @@ static bool uses_mmx(const struct dcase *c)
     return false;
 }
 
-static const char *compare_st(const struct dcase *c, const struct x86_fpu *n, const struct x86_fpu *g,
-                              bool trapped)
+static const char *compare_st(const struct dcase *c, const struct x86_fpu *n,
+                              const struct x86_fpu *g, bool trapped)
 {
     bool differ = n->fsw != g->fsw || n->ftw != g->ftw || memcmp(n->st, g->st, sizeof(n->st));
 
@@ -158,17 +162,18 @@ static const char *compare_st(const struct dcase *c, const struct x86_fpu *n, co
     return n->fsw != g->fsw ? "fsw" : n->ftw != g->ftw ? "ftw" : "st";
 }
 
-static const char *compare_fp(const struct dcase *c, const struct x86_fpu *n, const struct x86_fpu *g,
-                              bool faulted, bool trapped)
+static const char *compare_fp(const struct dcase *c, const struct x86_fpu *n,
+                              const struct x86_fpu *g, bool faulted, bool trapped)
 {
-    if (n->mxcsr != g->mxcsr && !(c->valid && c->z.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH && faulted &&
-                                  excuse(RULE_CVTPS2PH)))
+    if (n->mxcsr != g->mxcsr && !(c->valid && c->z.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH &&
+                                  faulted && excuse(RULE_CVTPS2PH)))
         return "mxcsr";
     if (n->fcw != g->fcw)
         return "fcw";
     if (memcmp(n->vec, g->vec, sizeof(n->vec)))
         return "vec";
-    if (n->fip != g->fip && !((s64)(g->fip << 16) >> 16 != (s64)g->fip && excuse(RULE_NONCANONICAL_FIP)))
+    if (n->fip != g->fip &&
+        !((s64)(g->fip << 16) >> 16 != (s64)g->fip && excuse(RULE_NONCANONICAL_FIP)))
         return "fip";
     if (n->fdp != g->fdp)
         return "fdp";
@@ -239,7 +244,8 @@ static void print_outcome(FILE *f, const char *name, const struct dcase *c, cons
     if (o->trap >= 0)
         fprintf(f, " exception %d error %#llx cr2 %#llx", o->trap, (unsigned long long)o->error,
                 (unsigned long long)o->cr2);
-    fprintf(f, " rip=%#llx rflags=%#llx", (unsigned long long)o->s.rip, (unsigned long long)o->s.rflags);
+    fprintf(f, " rip=%#llx rflags=%#llx", (unsigned long long)o->s.rip,
+            (unsigned long long)o->s.rflags);
     for (unsigned i = 0; i < 6; i++)
         fprintf(f, " %x", o->s.sel[i]);
     fprintf(f, "\n    ");
@@ -296,8 +302,9 @@ static void print_code(FILE *f, const struct dcase *c)
         fprintf(f, "  %#llx  ", (unsigned long long)(c->start + off));
         for (unsigned i = 0; i < n; i++)
             fprintf(f, "%02x ", c->bytes[off + i]);
-        if (ok && ZYAN_SUCCESS(ZydisFormatterFormatInstruction(&fmt, &z, ops, z.operand_count_visible, text,
-                                                               sizeof(text), c->start + off, NULL)))
+        if (ok &&
+            ZYAN_SUCCESS(ZydisFormatterFormatInstruction(&fmt, &z, ops, z.operand_count_visible,
+                                                         text, sizeof(text), c->start + off, NULL)))
             fprintf(f, "  %s", text);
         else
             fprintf(f, "  (undefined)");
@@ -312,7 +319,8 @@ static void print_memory_difference(FILE *f)
 
     for (unsigned i = 0; i < DATA_BYTES && shown < 32; i++)
         if (native_data[i] != guest_data[i]) {
-            fprintf(f, "     [%#x] host %02x core %02x\n", DATA_ADDR + i, native_data[i], guest_data[i]);
+            fprintf(f, "     [%#x] host %02x core %02x\n", DATA_ADDR + i, native_data[i],
+                    guest_data[i]);
             shown++;
         }
 }

@@ -1,4 +1,5 @@
-/* diff.h - one comparison between the host processor and the core: inputs, outcomes, and who makes them */
+/* diff.h - one comparison between the host processor and the core: inputs, outcomes, and who
+ * makes them */
 #pragma once
 
 #include <stdio.h>
@@ -10,7 +11,7 @@
 #include "x86/cpuid.h"
 #include "x86/cpu.h"
 
-#define BLOCK_MAX 16        /* instructions in a block */
+#define BLOCK_MAX       16 /* instructions in a block */
 #define BLOCK_BYTES_MAX (BLOCK_MAX * 15)
 
 /* The registers a program sees. */
@@ -27,7 +28,7 @@ enum dmode { MODE_64, MODE_32, MODE_16 };
 /* What happened: `trap` < 0 when the block ran to its end or to a landing place. */
 struct outcome {
     struct dstate s;
-    int trap;      /* vector */
+    int trap; /* vector */
     u64 error, cr2;
     bool hang;
 };
@@ -36,7 +37,7 @@ struct dcase {
     u64 index;
     enum dmode mode;
     struct dstate in;
-    u64 start;     /* linear address of the first instruction */
+    u64 start; /* linear address of the first instruction */
     u8 bytes[BLOCK_BYTES_MAX + 16];
     unsigned len;
     unsigned insns;
@@ -47,7 +48,7 @@ struct dcase {
     /* union of undefined results of all instructions of the block */
     u32 undef_flags;
     bool skip_result;
-    u64 ea;        /* of the memory operand, linear; valid when has_ea */
+    u64 ea; /* of the memory operand, linear; valid when has_ea */
     bool has_ea;
 };
 
@@ -87,7 +88,8 @@ extern u8 *native_data; /* DATA_ADDR as the host's instructions see it, RO page 
 
 /* Maps the areas and installs the LDT. 0 or -errno with *e set. */
 must_check int native_init(struct err *e);
-/* Installs the fault handlers, on top of those of the core (after guest_init, which makes it install them). */
+/* Installs the fault handlers, on top of those of the core (after guest_init, which makes it
+ * install them). */
 must_check int native_hook(struct err *e);
 /* Runs the block that is in place at c->start. */
 void native_run(const struct dcase *c, struct outcome *out);
@@ -114,9 +116,20 @@ struct ldt_row {
 };
 #define LDT_ROWS 11
 extern const struct ldt_row ldt_rows[LDT_ROWS];
-enum { LDT_CODE16, LDT_DATA16, LDT_DATA32, LDT_DOWN32, LDT_READONLY, LDT_CODE32, LDT_EXECONLY, LDT_ABSENT,
-       LDT_DOWN16, LDT_STACK16, LDT_FLAT };
-#define LDT_SEL(row) ((row) * 8 + 7)
+enum {
+    LDT_CODE16,
+    LDT_DATA16,
+    LDT_DATA32,
+    LDT_DOWN32,
+    LDT_READONLY,
+    LDT_CODE32,
+    LDT_EXECONLY,
+    LDT_ABSENT,
+    LDT_DOWN16,
+    LDT_STACK16,
+    LDT_FLAT
+};
+#define LDT_SEL(row) ((row)*8 + 7)
 
 /* --- gen.c ------------------------------------------------------------------------------------------- */
 
@@ -141,14 +154,16 @@ void state_pool_init(u64 seed, u64 epoch);
 /* --- compare.c --------------------------------------------------------------------------------------- */
 
 /* NULL when both agree; else the name of the first difference. Also compares data memory. */
-const char *compare(const struct dcase *c, const struct outcome *native, const struct outcome *guest);
+const char *compare(const struct dcase *c, const struct outcome *native,
+                    const struct outcome *guest);
 /* The rule that made an observed difference acceptable is counted here, by name. */
 struct exception_rule {
     const char *name, *source;
     u64 hits;
 };
 extern struct exception_rule exception_rules[];
-void summary_add(const struct dcase *c, const struct outcome *n, const struct outcome *g, const char *what);
+void summary_add(const struct dcase *c, const struct outcome *n, const struct outcome *g,
+                 const char *what);
 void summary_print(FILE *f);
-void report(FILE *f, const struct dcase *c, const struct outcome *native, const struct outcome *guest,
-            const char *what, u64 seed, bool blocks);
+void report(FILE *f, const struct dcase *c, const struct outcome *native,
+            const struct outcome *guest, const char *what, u64 seed, bool blocks);

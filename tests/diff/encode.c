@@ -1,4 +1,5 @@
-/* encode.c - instruction bytes from a template: random registers, addressing forms, prefixes, immediates */
+/* encode.c - instruction bytes from a template: random registers, addressing forms, prefixes,
+ * immediates */
 #include <string.h>
 
 #include "gen.h"
@@ -29,11 +30,12 @@ static unsigned odd_prefixes(const struct tmpl *t, enum dmode mode, struct rng *
     return n;
 }
 
-static unsigned put_vex(const struct tmpl *t, enum dmode mode, struct rng *r, const struct fields *f,
-                        u8 *out)
+static unsigned put_vex(const struct tmpl *t, enum dmode mode, struct rng *r,
+                        const struct fields *f, u8 *out)
 {
     unsigned n = 0, vvvv = chance(r, 50) ? 15 : rnd(r) & 15;
-    bool rr = f->reg < 8, x = !(f->has_sib && f->index >= 8), b = (f->has_sib ? f->sib_base : f->rm) < 8;
+    bool rr = f->reg < 8, x = !(f->has_sib && f->index >= 8),
+         b = (f->has_sib ? f->sib_base : f->rm) < 8;
 
     if (t->map == 1 && !t->w && x && b && chance(r, 40)) {
         out[n++] = 0xc5;
@@ -46,8 +48,8 @@ static unsigned put_vex(const struct tmpl *t, enum dmode mode, struct rng *r, co
     return n;
 }
 
-static unsigned put_opcode(const struct tmpl *t, enum dmode mode, struct rng *r, const struct fields *f,
-                           u8 *out)
+static unsigned put_opcode(const struct tmpl *t, enum dmode mode, struct rng *r,
+                           const struct fields *f, u8 *out)
 {
     unsigned n = 0;
 
@@ -147,7 +149,8 @@ unsigned encode_random(const struct tmpl *t, enum dmode mode, struct rng *r, boo
     return n + put_tail(r, disp_bytes(&f, mode), disp, out + n);
 }
 
-unsigned encode_based(const struct tmpl *t, enum dmode mode, struct rng *r, unsigned base, s32 disp, u8 *out)
+unsigned encode_based(const struct tmpl *t, enum dmode mode, struct rng *r, unsigned base, s32 disp,
+                      u8 *out)
 {
     struct fields f;
     unsigned n;

@@ -1,4 +1,5 @@
-/* gen.h - how cases are made: templates of encodings, operand bytes, and registers steered to mapped memory */
+/* gen.h - how cases are made: templates of encodings, operand bytes, and registers steered to
+ * mapped memory */
 #pragma once
 
 #include "diff.h"
@@ -8,10 +9,10 @@ enum rm_kind { RM_MEM, RM_REG, RM_NONE };
 
 /* One form of one instruction: what selects it is fixed, the rest is random. */
 struct tmpl {
-    u8 enc;     /* enum encoding */
-    u8 map;     /* 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A */
+    u8 enc; /* enum encoding */
+    u8 map; /* 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A */
     u8 op;
-    u8 pp;      /* 0: none, 1: 66, 2: F3, 3: F2 */
+    u8 pp; /* 0: none, 1: 66, 2: F3, 3: F2 */
     u8 w, l;
     s8 reg;     /* ModRM.reg, -1: any */
     s8 rm;      /* ModRM.rm of register forms, -1: any */
@@ -31,17 +32,19 @@ must_check int templates_init(struct err *e);
 /* Not run: the result depends on more than the state compared here, or would leave the harness. */
 bool excluded(const ZydisDecodedInstruction *z);
 
-/* encode.c: appends the bytes of one instruction; returns their number (operands unsteered, immediates random,
- * up to 15 bytes of which the decoder tells the real length). `plain`: no odd prefixes. */
+/* encode.c: appends the bytes of one instruction; returns their number (operands unsteered,
+ * immediates random, up to 15 bytes of which the decoder tells the real length). `plain`: no odd
+ * prefixes. */
 unsigned encode_random(const struct tmpl *t, enum dmode mode, struct rng *r, bool plain, u8 *out);
 /* With the given base register (16: none, RIP-relative or absolute) and a 32-bit displacement. */
-unsigned encode_based(const struct tmpl *t, enum dmode mode, struct rng *r, unsigned base, s32 disp, u8 *out);
+unsigned encode_based(const struct tmpl *t, enum dmode mode, struct rng *r, unsigned base, s32 disp,
+                      u8 *out);
 
 /* steer.c */
 bool steer(struct dcase *c, struct rng *r);
 /* Linear address and size of memory operand i under state s. */
-u64 operand_address(const struct dcase *c, const ZydisDecodedInstruction *z, const ZydisDecodedOperand *o,
-                    const struct x86_state *s, u64 next_rip);
+u64 operand_address(const struct dcase *c, const ZydisDecodedInstruction *z,
+                    const ZydisDecodedOperand *o, const struct x86_state *s, u64 next_rip);
 u64 seg_base(const struct dcase *c, ZydisRegister seg);
 /* A random place in the data area for an operand of `size` bytes, as a linear address. */
 u64 random_place(struct rng *r, unsigned size, bool tame);

@@ -1,4 +1,5 @@
-/* guest.c - the same instructions on the core: CPL 3 in a world whose page tables repeat the host's layout */
+/* guest.c - the same instructions on the core: CPL 3 in a world whose page tables repeat the
+ * host's layout */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,19 +9,29 @@
 
 u8 *guest_data;
 
-/* Physical layout. Tables, descriptor tables and the TSS lie in `sys`; linear SYS_LIN is its supervisor view. */
-#define SYS_GPA 0x0ull
+/* Physical layout. Tables, descriptor tables and the TSS lie in `sys`; linear SYS_LIN is its
+ * supervisor view. */
+#define SYS_GPA   0x0ull
 #define SYS_BYTES 0x20000ull
-#define CODE_GPA 0x100000ull
-#define DATA_GPA 0x200000ull
-#define SYS_LIN 0xffff800000000000ull
+#define CODE_GPA  0x100000ull
+#define DATA_GPA  0x200000ull
+#define SYS_LIN   0xffff800000000000ull
 
-enum { PML4 = 0x0000, NEXT_TABLE = 0x1000, TABLES_END = 0x10000, GDT = 0x10000, LDT = 0x10400, TSS = 0x10800,
-       IDT = 0x11000, HANDLERS = 0x12000, STACK_TOP = 0x14000 };
+enum {
+    PML4 = 0x0000,
+    NEXT_TABLE = 0x1000,
+    TABLES_END = 0x10000,
+    GDT = 0x10000,
+    LDT = 0x10400,
+    TSS = 0x10800,
+    IDT = 0x11000,
+    HANDLERS = 0x12000,
+    STACK_TOP = 0x14000
+};
 
-#define PTE_P 1ull
-#define PTE_W 2ull
-#define PTE_U 4ull
+#define PTE_P  1ull
+#define PTE_W  2ull
+#define PTE_U  4ull
 #define PTE_AD 0x60ull
 #define PTE_NX BIT64(63)
 
@@ -31,7 +42,7 @@ static struct guest {
     struct x86_cpu cpu;
     struct x86_state proto;
     u64 executed;
-} *g;
+} * g;
 
 /* --- world ------------------------------------------------------------------------------------------- */
 
@@ -160,8 +171,8 @@ static void map_range(u64 lin, u64 gpa, u64 bytes, u64 bits)
 
 static u64 descriptor(u64 base, u64 limit, u16 attr)
 {
-    return (limit & 0xffff) | (base & 0xffffff) << 16 | (u64)attr << 40 | (limit >> 16 & 0xf) << 48 |
-           (base >> 24 & 0xff) << 56;
+    return (limit & 0xffff) | (base & 0xffffff) << 16 | (u64)attr << 40 |
+           (limit >> 16 & 0xf) << 48 | (base >> 24 & 0xff) << 56;
 }
 
 #define ATTR_CODE (SEG_P | SEG_S | SEG_CODE | SEG_WRITE | SEG_ACCESSED)
@@ -191,7 +202,8 @@ static void fill_tables(void)
     gdt[SEL_CODE64 / 8] = descriptor(0, 0xfffff, ATTR_CODE | SEG_G | SEG_L | SEG_DPL);
     for (unsigned i = 0; native_has.ldt && i < LDT_ROWS; i++)
         ldt[i] = ldt_descriptor(&ldt_rows[i]);
-    /* Gates as Linux has them: breakpoint and overflow for programs, the others for the kernel alone. */
+    /* Gates as Linux has them: breakpoint and overflow for programs, the others for the kernel
+     * alone. */
     for (u64 v = 0; v < 256; v++) {
         u64 handler = SYS_LIN + HANDLERS + 16 * v;
         u64 dpl = v == X86_BP || v == X86_OF ? 3 : 0;
@@ -230,7 +242,8 @@ static void fill_proto(struct x86_state *s)
     s->xcr0 = XCR0_X87 | XCR0_SSE | (x86_has(&g->cpu, X86_FEATURE_AVX) ? XCR0_AVX : 0);
     s->gdtr = (struct x86_dtable){SYS_LIN + GDT, 0x7f};
     s->idtr = (struct x86_dtable){SYS_LIN + IDT, 0xfff};
-    s->tr = (struct x86_seg){.sel = 0x40, .base = SYS_LIN + TSS, .limit = 0x67, .attr = SEG_P | 0xb};
+    s->tr =
+        (struct x86_seg){.sel = 0x40, .base = SYS_LIN + TSS, .limit = 0x67, .attr = SEG_P | 0xb};
     if (native_has.ldt)
         s->ldtr = (struct x86_seg){
             .sel = 0x50, .base = SYS_LIN + LDT, .limit = LDT_ROWS * 8 - 1, .attr = SEG_P | 2};
@@ -254,8 +267,10 @@ int guest_init(const char *model, struct err *e)
     fill_pages();
     fill_proto(&g->proto);
     x86_cpu_set_state(&g->cpu, &g->proto);
-    x86_attn_clear(&g->cpu, X86_ATTN_IRQ | X86_ATTN_NMI); /* never any: string instructions need not look */
-    /* The first floating-point instruction decoded makes the core set up its native stubs and signals. */
+    x86_attn_clear(&g->cpu,
+                   X86_ATTN_IRQ | X86_ATTN_NMI); /* never any: string instructions need not look */
+    /* The first floating-point instruction decoded makes the core set up its native stubs and
+     * signals. */
     static const u8 addps[] = {0x0f, 0x58, 0xc1};
     struct x86_insn in;
     return x86_decode(&g->cpu, addps, sizeof(addps), &in) == X86_OK
@@ -352,7 +367,8 @@ bool guest_step(const struct dcase *c)
     return (rc == X86_OK || rc == X86_YIELD) && g->cpu.s.cpl == 3;
 }
 
-/* An interrupt or trap instruction went through the IDT: back to the state it was delivered from. */
+/* An interrupt or trap instruction went through the IDT: back to the state it was delivered
+ * from. */
 static void unwind_delivery(struct x86_cpu *cpu, struct outcome *out)
 {
     const u64 *frame = (const u64 *)(g->sys + (cpu->s.gpr[X86_RSP] - SYS_LIN));
@@ -382,7 +398,8 @@ static void save(const struct x86_cpu *cpu, struct outcome *out)
 static bool done(const struct x86_cpu *cpu, const struct dcase *c)
 {
     u64 lin = linear_ip(cpu);
-    return cpu->s.cpl != 3 || cpu->s.seg[X86_CS].sel != c->in.sel[X86_CS] || lin - c->start >= c->len;
+    return cpu->s.cpl != 3 || cpu->s.seg[X86_CS].sel != c->in.sel[X86_CS] ||
+           lin - c->start >= c->len;
 }
 
 void guest_run(const struct dcase *c, struct outcome *out)

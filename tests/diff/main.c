@@ -32,13 +32,15 @@ static void usage(FILE *f)
 
 static int parse(int argc, char **argv, struct options *o, bool *tap)
 {
-    static const struct option longs[] = {
-        {"seed", 1, NULL, 's'},   {"count", 1, NULL, 'n'}, {"blocks", 0, NULL, 'b'}, {"only", 1, NULL, 'o'},
-        {"cpu", 1, NULL, 'c'},    {"engine", 1, NULL, 'e'}, {"reports", 1, NULL, 'r'}, {"tap", 0, NULL, 't'},
-        {"help", 0, NULL, 'h'},   {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {{"seed", 1, NULL, 's'},    {"count", 1, NULL, 'n'},
+                                          {"blocks", 0, NULL, 'b'},  {"only", 1, NULL, 'o'},
+                                          {"cpu", 1, NULL, 'c'},     {"engine", 1, NULL, 'e'},
+                                          {"reports", 1, NULL, 'r'}, {"tap", 0, NULL, 't'},
+                                          {"help", 0, NULL, 'h'},    {NULL, 0, NULL, 0}};
     int opt;
 
-    *o = (struct options){.seed = 1, .count = 1000000, .max_reports = 10, .engine = "interp", .cpu = "host"};
+    *o = (struct options){
+        .seed = 1, .count = 1000000, .max_reports = 10, .engine = "interp", .cpu = "host"};
     while ((opt = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
         switch (opt) {
         case 's': o->seed = strtoull(optarg, NULL, 0); break;
@@ -163,11 +165,13 @@ int main(int argc, char **argv)
     run_all(&o, &t);
     double took = seconds() - start;
     if (tap)
-        printf("1..1\n%s 1 - %s\n", t.mismatches ? "not ok" : "ok", o.blocks ? "blocks" : "single instructions");
+        printf("1..1\n%s 1 - %s\n", t.mismatches ? "not ok" : "ok",
+               o.blocks ? "blocks" : "single instructions");
     printf("# %llu states compared (%llu instructions; 64-bit %llu, 32-bit %llu, 16-bit %llu; %llu "
            "exceptions), %llu mismatches, %llu skipped, %.1f s, %.0f states/s\n",
-           (unsigned long long)t.states, (unsigned long long)t.insns, (unsigned long long)t.by_mode[0],
-           (unsigned long long)t.by_mode[1], (unsigned long long)t.by_mode[2], (unsigned long long)t.traps,
+           (unsigned long long)t.states, (unsigned long long)t.insns,
+           (unsigned long long)t.by_mode[0], (unsigned long long)t.by_mode[1],
+           (unsigned long long)t.by_mode[2], (unsigned long long)t.traps,
            (unsigned long long)t.mismatches, (unsigned long long)t.skipped, took, t.states / took);
     summary_print(stdout);
     printf("# templates: %u (64-bit %u, 32-bit %u, 16-bit %u)\n",

@@ -1,4 +1,5 @@
-/* native.c - runs instructions on the host processor, in this process, and catches what they raise */
+/* native.c - runs instructions on the host processor, in this process, and catches what they
+ * raise */
 #include <asm/ldt.h>
 #include <cpuid.h>
 #include <errno.h>
@@ -18,7 +19,7 @@
 /* <sys/auxv.h> brings ELF names that clash with those of page-fault error bits. */
 unsigned long getauxval(unsigned long type);
 #ifndef HWCAP2_FSGSBASE
-#define HWCAP2_FSGSBASE BIT(1)
+#    define HWCAP2_FSGSBASE BIT(1)
 #endif
 #define EFLAGS_QUIET (~(u64)(RFLAGS_TF | RFLAGS_AC | RFLAGS_DF | RFLAGS_NT))
 
@@ -53,8 +54,9 @@ static void pass_on(int sig, siginfo_t *si, void *arg)
         sigaction(sig, old, NULL);
 }
 
-/* Runs with the FS base and the AC flag of the code under test: no thread-local data, no stack protector,
- * AC off first. Continues at the exit stub, which captures the registers that sigreturn restores. */
+/* Runs with the FS base and the AC flag of the code under test: no thread-local data, no stack
+ * protector, AC off first. Continues at the exit stub, which captures the registers that
+ * sigreturn restores. */
 __attribute__((no_stack_protector)) static void on_fault(int sig, siginfo_t *si, void *arg)
 {
     __asm__ volatile("pushfq; andq %0, (%%rsp); popfq" : : "e"(~(int)RFLAGS_AC) : "cc", "memory");
@@ -112,7 +114,8 @@ int native_hook(struct err *e)
 
 static void *map_at(u64 addr, u64 bytes, int prot, int fd)
 {
-    int flags = MAP_FIXED_NOREPLACE | MAP_POPULATE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+    int flags =
+        MAP_FIXED_NOREPLACE | MAP_POPULATE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
     void *p = mmap((void *)(uintptr_t)addr, bytes, prot, flags, fd, 0);
     return p == (void *)(uintptr_t)addr ? p : NULL;
 }
@@ -140,8 +143,8 @@ static int map_data(struct err *e)
         !map_at(DATA_ADDR, DATA_BYTES + RO_BYTES, PROT_READ | PROT_WRITE, fd) ||
         mprotect((void *)(uintptr_t)RO_ADDR, RO_BYTES, PROT_READ))
         return err_set(e, ENOMEM, "cannot map data at %#x", DATA_ADDR);
-    native_data = mmap(NULL, DATA_BYTES + RO_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-                       fd, 0);
+    native_data =
+        mmap(NULL, DATA_BYTES + RO_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
     /* Refused where vm.mmap_min_addr is higher: 16-bit addresses then only fault. */
     native_has.low_alias = map_at(LOW_ADDR, DATA_BYTES, PROT_READ | PROT_WRITE, fd) != NULL;
     close(fd);
@@ -154,8 +157,9 @@ static int map_stub(struct err *e)
     if (!p || !map_at(CTX_ADDR, CTX_BYTES, PROT_READ | PROT_WRITE, -1))
         return err_set(e, ENOMEM, "cannot map the context at %#x", CTX_ADDR);
     memcpy(p, native_stub_begin, native_stub_end - native_stub_begin);
-    return mprotect(p, STUB_BYTES, PROT_READ | PROT_EXEC) ? err_set(e, errno, "no executable memory")
-                                                         : 0;
+    return mprotect(p, STUB_BYTES, PROT_READ | PROT_EXEC)
+               ? err_set(e, errno, "no executable memory")
+               : 0;
 }
 
 static bool install_ldt(void)
@@ -166,7 +170,9 @@ static bool install_ldt(void)
                               .base_addr = r->base,
                               .limit = r->limit,
                               .seg_32bit = r->big,
-                              .contents = r->code ? 2 : r->down ? 1 : 0,
+                              .contents = r->code   ? 2
+                                          : r->down ? 1
+                                                    : 0,
                               .read_exec_only = r->readonly,
                               .limit_in_pages = r->pages,
                               .seg_not_present = !r->present};
@@ -208,10 +214,11 @@ int native_init(struct err *e)
 
 /* --- state to and from the XSAVE image --------------------------------------------------------------- */
 
-#define FX_ST 32
-#define FX_XMM 160
+#define FX_ST     32
+#define FX_XMM    160
 #define XS_HEADER 512
-#define XS_YMM 576 /* SDM vol. 1 13.4.3: standard format, as CPUID leaf 0DH says on every processor */
+#define XS_YMM \
+    576 /* SDM vol. 1 13.4.3: standard format, as CPUID leaf 0DH says on every processor */
 
 static void put16(u8 *p, u16 v)
 {
@@ -291,7 +298,8 @@ static void load(const struct dcase *c, struct native_ctx *ctx)
     ctx->trapped = ctx->hang = ctx->ticks = 0;
 }
 
-/* The exit stub runs with TF set when the code under test left it so: that trap belongs to the harness. */
+/* The exit stub runs with TF set when the code under test left it so: that trap belongs to the
+ * harness. */
 static bool trapped_in_stub(const struct native_ctx *ctx)
 {
     return ctx->trapped && ctx->rip - STUB_ADDR < STUB_BYTES;

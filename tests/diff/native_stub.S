@@ -1,4 +1,5 @@
-/* native_stub.S - into the instructions under test and out again; copied to STUB_ADDR, runs there only */
+/* native_stub.S - into the instructions under test and out again; copied to STUB_ADDR, runs
+ * there only */
 #include "layout.h"
 
 #define CTX(off) CTX_ADDR + (off)

@@ -1,4 +1,5 @@
-/* state.c - random registers: mostly values at the edges, pointers where instructions expect them */
+/* state.c - random registers: mostly values at the edges, pointers where instructions expect
+ * them */
 #include <string.h>
 
 #include "gen.h"
@@ -31,9 +32,10 @@ u64 random_value(struct rng *r)
 
 static u32 random_f32(struct rng *r)
 {
-    static const u32 special[] = {0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000,
-                                  0x7fc00000, 0xffc00000, 0x7fa00000, 0x00000001, 0x80000001, 0x007fffff,
-                                  0x00800000, 0x7f7fffff, 0xff7fffff, 0x40490fdb, 0x4f000000, 0xcf000000};
+    static const u32 special[] = {0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000,
+                                  0xff800000, 0x7fc00000, 0xffc00000, 0x7fa00000, 0x00000001,
+                                  0x80000001, 0x007fffff, 0x00800000, 0x7f7fffff, 0xff7fffff,
+                                  0x40490fdb, 0x4f000000, 0xcf000000};
     if (chance(r, 50))
         return special[rnd_below(r, ARRAY_SIZE(special))];
     u32 v = rnd(r);
@@ -43,11 +45,26 @@ static u32 random_f32(struct rng *r)
 
 static u64 random_f64(struct rng *r)
 {
-    static const u64 special[] = {
-        0, 1ull << 63, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000, 0xfff0000000000000,
-        0x7ff8000000000000, 0xfff8000000000000, 0x7ff4000000000000, 1, 0x8000000000000001,
-        0x000fffffffffffff, 0x0010000000000000, 0x7fefffffffffffff, 0xffefffffffffffff,
-        0x41e0000000000000, 0xc1e0000000000000, 0x43e0000000000000, 0x47efffffe0000000, 0x36a0000000000000};
+    static const u64 special[] = {0,
+                                  1ull << 63,
+                                  0x3ff0000000000000,
+                                  0xbff0000000000000,
+                                  0x7ff0000000000000,
+                                  0xfff0000000000000,
+                                  0x7ff8000000000000,
+                                  0xfff8000000000000,
+                                  0x7ff4000000000000,
+                                  1,
+                                  0x8000000000000001,
+                                  0x000fffffffffffff,
+                                  0x0010000000000000,
+                                  0x7fefffffffffffff,
+                                  0xffefffffffffffff,
+                                  0x41e0000000000000,
+                                  0xc1e0000000000000,
+                                  0x43e0000000000000,
+                                  0x47efffffe0000000,
+                                  0x36a0000000000000};
     if (chance(r, 50))
         return special[rnd_below(r, ARRAY_SIZE(special))];
     u64 v = rnd(r);
@@ -60,12 +77,28 @@ static void random_f80(struct rng *r, u8 *st)
         u16 se;
         u64 m;
     } special[] = {
-        {0, 0}, {0x8000, 0}, {0x3fff, 1ull << 63}, {0xbfff, 1ull << 63}, {0x7fff, 1ull << 63},
-        {0xffff, 1ull << 63}, {0x7fff, 0xc000000000000000}, {0xffff, 0xc000000000000000},
-        {0x7fff, 0xa000000000000000}, {0, 1}, {0x8000, 0x7fffffffffffffff}, {0, 1ull << 63},
-        {1, 1ull << 63}, {0x7ffe, ~0ull}, {0xfffe, ~0ull}, {0x4000, 0xc90fdaa22168c235},
-        {0x3fff, 0x4000000000000000}, {0x7fff, 0}, {0x7fff, 0x4000000000000000}, {0x403e, ~0ull},
-        {0x400e, 0x8000000000000000}, {0x401e, 0xffffffff00000000},
+        {0, 0},
+        {0x8000, 0},
+        {0x3fff, 1ull << 63},
+        {0xbfff, 1ull << 63},
+        {0x7fff, 1ull << 63},
+        {0xffff, 1ull << 63},
+        {0x7fff, 0xc000000000000000},
+        {0xffff, 0xc000000000000000},
+        {0x7fff, 0xa000000000000000},
+        {0, 1},
+        {0x8000, 0x7fffffffffffffff},
+        {0, 1ull << 63},
+        {1, 1ull << 63},
+        {0x7ffe, ~0ull},
+        {0xfffe, ~0ull},
+        {0x4000, 0xc90fdaa22168c235},
+        {0x3fff, 0x4000000000000000},
+        {0x7fff, 0},
+        {0x7fff, 0x4000000000000000},
+        {0x403e, ~0ull},
+        {0x400e, 0x8000000000000000},
+        {0x401e, 0xffffffff00000000},
     };
     u64 m = rnd(r);
     u16 se = rnd(r);
@@ -147,8 +180,9 @@ void state_pool_init(u64 seed, u64 epoch)
 
 u16 random_selector(struct rng *r, bool for_code)
 {
-    static const u8 rows[] = {LDT_DATA16, LDT_DATA32, LDT_DOWN32, LDT_READONLY, LDT_CODE32, LDT_EXECONLY,
-                              LDT_ABSENT, LDT_DOWN16, LDT_STACK16, LDT_FLAT, LDT_CODE16};
+    static const u8 rows[] = {LDT_DATA16,  LDT_DATA32,   LDT_DOWN32, LDT_READONLY,
+                              LDT_CODE32,  LDT_EXECONLY, LDT_ABSENT, LDT_DOWN16,
+                              LDT_STACK16, LDT_FLAT,     LDT_CODE16};
     unsigned k = rnd_below(r, 100);
 
     if (for_code) {
@@ -166,13 +200,15 @@ u16 random_selector(struct rng *r, bool for_code)
     }
     if (k < 90 && native_has.ldt)
         return LDT_SEL(rows[rnd_below(r, ARRAY_SIZE(rows))]);
-    static const u16 odd[] = {0, 1, 2, 3, SEL_CODE32, SEL_CODE64, SEL_DATA, SEL_DATA - 1, SEL_DATA - 3, 0x10};
+    static const u16 odd[] = {
+        0, 1, 2, 3, SEL_CODE32, SEL_CODE64, SEL_DATA, SEL_DATA - 1, SEL_DATA - 3, 0x10};
     return odd[rnd_below(r, ARRAY_SIZE(odd))];
 }
 
 static void random_segments(struct dcase *c, struct rng *r)
 {
-    static const u8 data[] = {LDT_DATA16, LDT_DATA32, LDT_DOWN32, LDT_READONLY, LDT_FLAT, LDT_STACK16, LDT_DOWN16};
+    static const u8 data[] = {LDT_DATA16, LDT_DATA32,  LDT_DOWN32, LDT_READONLY,
+                              LDT_FLAT,   LDT_STACK16, LDT_DOWN16};
     u16 *sel = c->in.sel;
 
     memset(sel, 0, sizeof(c->in.sel));

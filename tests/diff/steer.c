@@ -1,4 +1,5 @@
-/* steer.c - registers, displacements and memory arranged so that an instruction does something of interest */
+/* steer.c - registers, displacements and memory arranged so that an instruction does something
+ * of interest */
 #include <string.h>
 
 #include "gen.h"
@@ -37,7 +38,9 @@ u64 seg_base(const struct dcase *c, ZydisRegister seg)
     if (seg == ZYDIS_REGISTER_NONE)
         return 0;
     if (c->mode == MODE_64)
-        return seg == ZYDIS_REGISTER_FS ? c->in.fs_base : seg == ZYDIS_REGISTER_GS ? c->in.gs_base : 0;
+        return seg == ZYDIS_REGISTER_FS   ? c->in.fs_base
+               : seg == ZYDIS_REGISTER_GS ? c->in.gs_base
+                                          : 0;
     return sel_base(c->in.sel[seg - ZYDIS_REGISTER_ES]);
 }
 
@@ -59,8 +62,8 @@ static u64 amask(const ZydisDecodedInstruction *z)
     return z->address_width == 64 ? ~0ull : (1ull << z->address_width) - 1;
 }
 
-u64 operand_address(const struct dcase *c, const ZydisDecodedInstruction *z, const ZydisDecodedOperand *o,
-                    const struct x86_state *s, u64 next_rip)
+u64 operand_address(const struct dcase *c, const ZydisDecodedInstruction *z,
+                    const ZydisDecodedOperand *o, const struct x86_state *s, u64 next_rip)
 {
     unsigned b = number(o->mem.base), x = number(o->mem.index);
     u64 ea = o->mem.disp.has_displacement ? (u64)o->mem.disp.value : 0;
@@ -121,7 +124,9 @@ static void aim_gather(struct dcase *c, struct rng *r, const ZydisDecodedOperand
     unsigned step = c->z.mnemonic == ZYDIS_MNEMONIC_VGATHERQPD ||
                             c->z.mnemonic == ZYDIS_MNEMONIC_VGATHERQPS ||
                             c->z.mnemonic == ZYDIS_MNEMONIC_VPGATHERQD ||
-                            c->z.mnemonic == ZYDIS_MNEMONIC_VPGATHERQQ ? 8 : 4;
+                            c->z.mnemonic == ZYDIS_MNEMONIC_VPGATHERQQ
+                        ? 8
+                        : 4;
 
     for (unsigned i = 0; i < 32; i += step) {
         s64 v = (s64)rnd_below(r, 0x80) - (chance(r, 10) ? 0x40 : 0);
@@ -135,7 +140,8 @@ static void aim_gather(struct dcase *c, struct rng *r, const ZydisDecodedOperand
 
 static void steer_rep(struct dcase *c, struct rng *r)
 {
-    if (!(c->z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
+    if (!(c->z.attributes &
+          (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
         return;
     u64 junk = c->mode == MODE_64 && c->z.address_width == 32 ? rnd(r) << 32
                : c->z.address_width == 16                     ? (rnd(r) & 0xffff) << 16
@@ -215,8 +221,8 @@ static void steer_return(struct dcase *c, struct rng *r, bool far, bool iret)
         memory_poke(at + n, &cs, 2);
     if (!iret)
         return;
-    /* AC in the new flags makes a misaligned frame raise #AC, which Linux takes for a split lock and retries for
-     * ever. */
+    /* AC in the new flags makes a misaligned frame raise #AC, which Linux takes for a split lock
+     * and retries for ever. */
     flags &= ~(u64)RFLAGS_AC;
     if (chance(r, 90))
         flags &= ~(u64)RFLAGS_NT;
@@ -449,7 +455,8 @@ bool steer(struct dcase *c, struct rng *r)
     steer_before(c, r);
     if (m && m->mem.type != ZYDIS_MEMOP_TYPE_INVALID) {
         unsigned size = m->size ? m->size / 8 : 8;
-        u64 place = random_place(r, MIN(size, 1024), c->z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE);
+        u64 place =
+            random_place(r, MIN(size, 1024), c->z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE);
         if (size >= 512)
             place = chance(r, 90) ? DATA_ADDR + (rnd_below(r, 0x1000) & ~63ull) : place;
         if (needs_alignment(c) && chance(r, 97))

@@ -17,7 +17,8 @@ struct row {
 static struct row rows[ROWS];
 static unsigned nrows;
 
-void summary_add(const struct dcase *c, const struct outcome *n, const struct outcome *g, const char *what)
+void summary_add(const struct dcase *c, const struct outcome *n, const struct outcome *g,
+                 const char *what)
 {
     u16 mnemonic = c->valid ? c->z.mnemonic : ZYDIS_MNEMONIC_INVALID;
 

@@ -1,4 +1,5 @@
-/* templates.c - walks all opcode maps with the decoder and lists what is an instruction and what is not */
+/* templates.c - walks all opcode maps with the decoder and lists what is an instruction and what
+ * is not */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,8 @@ bool gen_decode(enum dmode mode, const u8 *bytes, unsigned n, ZydisDecodedInstru
 {
     if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoders[mode], bytes, MIN(n, 15), z, ops)))
         return false;
-    /* Zydis 4.0 takes r13 for a base where SIB says disp32 without base, REX.B is set and addresses are 32-bit. */
+    /* Zydis 4.0 takes r13 for a base where SIB says disp32 without base, REX.B is set and
+     * addresses are 32-bit. */
     if (z->address_width == 32 && z->attributes & ZYDIS_ATTRIB_HAS_SIB && z->raw.modrm.mod == 0 &&
         z->raw.sib.base == 5)
         for (unsigned i = 0; i < z->operand_count_visible; i++)
@@ -67,7 +69,7 @@ static bool model_has(const ZydisDecodedInstruction *z)
         s16 feature;
     } gates[] = {
 #define X86_ISA(set, feature) {ZYDIS_ISA_SET_##set, X86_FEATURE_##feature},
-#define X86_ISA_ALWAYS(set) {ZYDIS_ISA_SET_##set, -1},
+#define X86_ISA_ALWAYS(set)   {ZYDIS_ISA_SET_##set, -1},
 #include "x86/isa_sets.def"
 #undef X86_ISA
 #undef X86_ISA_ALWAYS
@@ -113,11 +115,21 @@ static void add(struct tmpl_list *l, const struct tmpl *t)
 static bool is_prefix(enum dmode mode, unsigned op)
 {
     switch (op) {
-    case 0x0f: case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65: case 0x66: case 0x67:
-    case 0xf0: case 0xf2: case 0xf3:
-        return true;
-    case 0x62: case 0xc4: case 0xc5: /* EVEX and VEX, or BOUND, LES, LDS with a memory operand */
-        return mode == MODE_64;
+    case 0x0f:
+    case 0x26:
+    case 0x2e:
+    case 0x36:
+    case 0x3e:
+    case 0x64:
+    case 0x65:
+    case 0x66:
+    case 0x67:
+    case 0xf0:
+    case 0xf2:
+    case 0xf3: return true;
+    case 0x62:
+    case 0xc4:
+    case 0xc5: /* EVEX and VEX, or BOUND, LES, LDS with a memory operand */ return mode == MODE_64;
     }
     return mode == MODE_64 && (op & 0xf0) == 0x40;
 }
@@ -197,7 +209,8 @@ static bool redundant(const struct tmpl *t, enum dmode mode, u8 modrm, const str
 {
     struct tmpl plain = *t;
 
-    bool string = t->map == 0 && ((t->op >= 0xa4 && t->op <= 0xaf) || (t->op >= 0x6c && t->op <= 0x6f));
+    bool string =
+        t->map == 0 && ((t->op >= 0xa4 && t->op <= 0xaf) || (t->op >= 0x6c && t->op <= 0x6f));
     if (t->pp && t->enc == ENC_LEGACY && !(string && t->pp >= 2))
         plain.pp = 0;
     else
@@ -208,7 +221,8 @@ static bool redundant(const struct tmpl *t, enum dmode mode, u8 modrm, const str
     return same(p, &q);
 }
 
-/* Some x87 opcodes and 0F 01 have a register form for each value of ModRM, others take any ST(i). */
+/* Some x87 opcodes and 0F 01 have a register form for each value of ModRM, others take any
+ * ST(i). */
 static bool rm_selects(const struct tmpl *t, enum dmode mode)
 {
     for (unsigned reg = 0; reg < 8; reg++) {
@@ -222,7 +236,8 @@ static bool rm_selects(const struct tmpl *t, enum dmode mode)
     return false;
 }
 
-static void list_form(struct tmpl_list *l, struct tmpl t, enum dmode mode, struct tmpl_list *invalid)
+static void list_form(struct tmpl_list *l, struct tmpl t, enum dmode mode,
+                      struct tmpl_list *invalid)
 {
     u8 mod = t.rm_kind == RM_REG ? 0xc0 : 0x04;
     bool each_rm = t.rm_kind == RM_REG && rm_selects(&t, mode);
@@ -234,7 +249,8 @@ static void list_form(struct tmpl_list *l, struct tmpl t, enum dmode mode, struc
         any |= p.ok;
         uniform &= same(&p, &first);
     }
-    bool group7 = t.enc == ENC_LEGACY && t.map == 1 && t.op == 0x01; /* hypervisor calls among them */
+    bool group7 =
+        t.enc == ENC_LEGACY && t.map == 1 && t.op == 0x01; /* hypervisor calls among them */
     if (!any && !group7) {
         t.reg = t.rm = -1;
         t.valid = false;
@@ -285,8 +301,13 @@ static void list_mode(enum dmode mode)
                     for (unsigned w = 0; w < (enc == ENC_VEX || mode == MODE_64 ? 2 : 1); w++)
                         for (unsigned vl = 0; vl < (enc == ENC_VEX ? 2 : 1); vl++)
                             for (unsigned k = RM_MEM; k <= RM_REG; k++) {
-                                struct tmpl t = {.enc = enc, .map = map, .op = op, .pp = pp,
-                                                 .w = w, .l = vl, .rm_kind = k};
+                                struct tmpl t = {.enc = enc,
+                                                 .map = map,
+                                                 .op = op,
+                                                 .pp = pp,
+                                                 .w = w,
+                                                 .l = vl,
+                                                 .rm_kind = k};
                                 unsigned before = l->n;
                                 list_form(l, t, mode, &invalid);
                                 if (l->n > before && l->t[l->n - 1].rm_kind == RM_NONE)

@@ -54,7 +54,8 @@ struct undefined undefined_by(const ZydisDecodedInstruction *z, const ZydisDecod
         if (hit)
             u.flags |= rows[i].flags;
     }
-    /* SDM vol. 2 SHLD, SHRD: a count above the operand size leaves destination and flags undefined. */
+    /* SDM vol. 2 SHLD, SHRD: a count above the operand size leaves destination and flags
+     * undefined. */
     if ((z->mnemonic == ZYDIS_MNEMONIC_SHLD || z->mnemonic == ZYDIS_MNEMONIC_SHRD) &&
         u.count > ops[0].size) {
         u.result = true;

@@ -6,9 +6,9 @@
 #include "x86/state.h"
 
 struct undefined {
-    u32 flags;     /* RFLAGS bits */
-    bool result;   /* the destination operand too (double shifts by more than the operand size) */
-    u8 count;      /* the masked count of a shift or rotate */
+    u32 flags;   /* RFLAGS bits */
+    bool result; /* the destination operand too (double shifts by more than the operand size) */
+    u8 count;    /* the masked count of a shift or rotate */
 };
 
 /* What the instruction leaves undefined when it starts from state s. */

@@ -184,6 +184,18 @@ def multiboot_kernel():
     check(status == 32 and "reset" in err, status, err)
 
 
+@test(guest=False)
+def device_script():
+    good = scratch("good", b"outb 0x3ff 0x5a\ninb 0x3ff == 0x5a\nstep 1ms\ntsc >= 1000000\n")
+    expect(ring3("run", "-e", "script", "-s", good), 0, b"")
+    wrong = scratch("wrong", b"outb 0x3ff 1\ninb 0x3ff == 2\n")
+    status, out, err = ring3("run", "-e", "script", "-s", wrong)
+    check(status == 125 and "line 2" in err and err.count("\n") == 1, status, err)
+    damaged = scratch("damaged", b"inb\n")
+    status, out, err = ring3("run", "-e", "script", "-s", damaged)
+    check(status == 125 and damaged in err and "line 1" in err, status, err)
+
+
 # ---- a command in the guest ----
 
 @test()

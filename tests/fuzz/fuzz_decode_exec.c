@@ -1,7 +1,9 @@
-/* fuzz_decode_exec.c - any state and any bytes: decode, execute, deliver, for up to 64 instructions
+/* fuzz_decode_exec.c - any state and any bytes: decode, execute, deliver, for up to 64
+ * instructions
  *
- * Input: u8 mode; u8 flags; u16 cr0/cr4 choices; 24 bytes of register seeds; the rest is code, at CODE. The processor must
- * neither hang nor leave its world, and must stay in a state that x86_state_check accepts. */
+ * Input: u8 mode; u8 flags; u16 cr0/cr4 choices; 24 bytes of register seeds; the rest is code,
+ * at CODE. The processor must neither hang nor leave its world, and must stay in a state that
+ * x86_state_check accepts. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +14,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define RAM_BYTES 0x100000u /* with an inaccessible page on either side */
-#define STEPS 64
+#define RAM_BYTES  0x100000u /* with an inaccessible page on either side */
+#define STEPS      64
 #define HEAD_BYTES 28
-#define CODE 0x8000u
-#define GDT 0x1000u
-#define IDT 0x2000u
-#define TSS 0x3000u
-#define TABLES 0x4000u /* PML4, PDPT, PD; the first 2 MiB one to one */
+#define CODE       0x8000u
+#define GDT        0x1000u
+#define IDT        0x2000u
+#define TSS        0x3000u
+#define TABLES     0x4000u /* PML4, PDPT, PD; the first 2 MiB one to one */
 
 static u8 *ram;
 static struct x86_cpu *cpu;
@@ -154,7 +156,8 @@ static u64 descriptor(u64 base, u64 limit, u64 attr)
            (base >> 24 & 0xff) << 56;
 }
 
-/* Code and data of both levels in all sizes, a TSS, an LDT, a call gate; everything else is zero. */
+/* Code and data of both levels in all sizes, a TSS, an LDT, a call gate; everything else is
+ * zero. */
 static void fill_tables(bool lma)
 {
     static const u16 attrs[] = {0,      0xc09b, 0xc093, 0xc0fb, 0xc0f3, 0xa0fb,
@@ -184,8 +187,7 @@ static void fill_tables(bool lma)
 
 static struct x86_seg segment(u16 sel, u16 attr)
 {
-    return (struct x86_seg){
-        .sel = sel, .attr = attr, .limit = attr & SEG_G ? 0xffffffff : 0xffff};
+    return (struct x86_seg){.sel = sel, .attr = attr, .limit = attr & SEG_G ? 0xffffffff : 0xffff};
 }
 
 enum { REAL, VM86, PROT16, PROT32, LONG64, COMPAT32, MODES };
@@ -203,14 +205,15 @@ static void fill_segments(struct x86_state *s, unsigned mode, bool user)
     for (unsigned i = 0; i < X86_SREGS; i++)
         s->seg[i] = real ? segment(0, mode == VM86 ? 0xf3 : 0x93)
                          : segment((user ? 0x20 : 0x10) | (user ? 3 : 0), data | dpl);
-    s->seg[X86_CS] = segment((user ? user_sel : code_sel)[mode] | (user && !real ? 3 : 0),
-                             code[mode] | dpl);
+    s->seg[X86_CS] =
+        segment((user ? user_sel : code_sel)[mode] | (user && !real ? 3 : 0), code[mode] | dpl);
 }
 
 static void fill_state(struct x86_state *s, const u8 *head)
 {
     unsigned mode = head[0] % MODES;
-    bool lma = mode == LONG64 || mode == COMPAT32, user = mode == VM86 || (mode >= PROT16 && head[1] & 1);
+    bool lma = mode == LONG64 || mode == COMPAT32,
+         user = mode == VM86 || (mode >= PROT16 && head[1] & 1);
 
     x86_state_reset(s, false);
     s->cr0 = CR0_ET | CR0_NE | (mode == REAL ? 0 : CR0_PE) | (head[2] & 1 ? CR0_WP : 0) |

@@ -1,6 +1,6 @@
-/* apic.S - local APIC and IOAPIC: timer, self-IPI, priorities, EOI, spurious vector (SDM vol. 3 chapter 10)
- * expected: all checks passed */
-#include "guest.h"
+/* apic.S - local APIC and IOAPIC: timer, self-IPI, priorities, EOI, spurious vector (SDM vol. 3
+ * chapter 10) expected: all checks passed */
+#include "guest.inc"
 
 #define APIC(reg) 0xfee00000 + (reg)
 #define APIC_WRITE(reg, val) movl $(val), (reg)(%r15)

@@ -1,6 +1,6 @@
-/* atomics.S - LOCK and ordinary accesses across pages: all or nothing; CMPXCHG8B/16B; XADD (SDM vol. 3 8.1)
- * expected: all checks passed */
-#include "guest.h"
+/* atomics.S - LOCK and ordinary accesses across pages: all or nothing; CMPXCHG8B/16B; XADD (SDM
+ * vol. 3 8.1) expected: all checks passed */
+#include "guest.inc"
 
     .code64
 main:

@@ -1,6 +1,6 @@
 /* clocks.S - TSC, PIT, ACPI PM timer and HPET agree on how much time passes
  * expected: all checks passed */
-#include "guest.h"
+#include "guest.inc"
 
 #define PM_TIMER_HZ 3579545
 #define PIT_HZ 1193182

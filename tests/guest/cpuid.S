@@ -1,6 +1,6 @@
-/* cpuid.S - CPUID agrees with itself and with what works; MSRs that exist and that do not (SDM vol. 2 CPUID, vol. 4)
- * expected: all checks passed */
-#include "guest.h"
+/* cpuid.S - CPUID agrees with itself and with what works; MSRs that exist and that do not (SDM
+ * vol. 2 CPUID, vol. 4) expected: all checks passed */
+#include "guest.inc"
 
     .code64
 main:

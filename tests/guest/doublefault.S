@@ -1,6 +1,6 @@
-/* doublefault.S - double faults, interrupt stacks, #NP, #SS and #TS during delivery (SDM vol. 3 6.14.5, 6.15)
- * expected: all checks passed */
-#include "guest.h"
+/* doublefault.S - double faults, interrupt stacks, #NP, #SS and #TS during delivery (SDM vol. 3
+ * 6.14.5, 6.15) expected: all checks passed */
+#include "guest.inc"
 
 #define GATE(vec) idt + (vec) * 16
 
@@ -26,8 +26,9 @@ main:
     EXPECT(DF, 0, movabs $0x12345678000, %rsp; mov PAGE(64) - 0x40000000 + 0x100000000, %al)
     mov $ist_stack_top, %ebx
     CHECK(exc_handler_sp, %rbx)
-    /* Error codes of exceptions during delivery of an exception have EXT (bit 0) set. #UD is benign: #NP follows it;
-     * #GP and #DE are contributory: their gates missing make a double fault. */
+    /* Error codes of exceptions during delivery of an exception have EXT (bit 0) set. #UD is
+     * benign: #NP follows it; #GP and #DE are contributory: their gates missing make a double
+     * fault. */
     andb $0x7f, GATE(UD) + 5
     EXPECT(NP, UD * 8 + 3, ud2)
     orb $0x80, GATE(UD) + 5

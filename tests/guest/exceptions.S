@@ -1,6 +1,6 @@
 /* exceptions.S - exception vectors, error codes and saved RIP in 64-bit mode (SDM vol. 3 6.15)
  * expected: 41 checks passed */
-#include "guest.h"
+#include "guest.inc"
 
     .code64
 main:

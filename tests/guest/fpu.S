@@ -1,6 +1,6 @@
-/* fpu.S - #NM, #MF, #XM and #UD of floating point; what control registers forbid; FXSAVE, XSAVE (SDM vol. 3 2.5, 13)
- * expected: all checks passed */
-#include "guest.h"
+/* fpu.S - #NM, #MF, #XM and #UD of floating point; what control registers forbid; FXSAVE, XSAVE
+ * (SDM vol. 3 2.5, 13) expected: all checks passed */
+#include "guest.inc"
 
 #define CR0_MP 2
 #define CR0_EM 4

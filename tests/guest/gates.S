@@ -2,7 +2,7 @@
  * (SDM vol. 3 5.8, 6.12; vol. 1 19.5)
  * expected: all checks passed */
 #define GUEST32
-#include "guest.h"
+#include "guest.inc"
 
 #define G_SAME 0x48
 #define G_INNER 0x50
@@ -53,7 +53,8 @@ main:
     USER(GP, G_DPL0, user_call_dpl0)
     /* JMP may use a gate, but not change level. */
     USER(GP, 8, user_jmp_gate)
-    /* Bad inner stacks, of level 1 (level 0's must be good for the exception itself): #TS, #NP is #SS. */
+    /* Bad inner stacks, of level 1 (level 0's must be good for the exception itself): #TS, #NP
+     * is #SS. */
     SET_GDT(S_CODE1, 0x0000ffff, 0x00cfbb00)
     SET_GDT(S_STACK1, 0x0000ffff, 0x00cfb300)
     CALL_GATE(G_RING1, inner1, S_CODE1 + 1, 0xec00)

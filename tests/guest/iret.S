@@ -1,6 +1,6 @@
 /* iret.S - IRET between levels, sizes and modes; flags it may change; NT; null SS (SDM vol. 2 IRET)
  * expected: all checks passed */
-#include "guest.h"
+#include "guest.inc"
 
 #define FRAME(ss, sp, flags, cs, ip) pushq ss; pushq sp; pushq flags; pushq cs; pushq ip
 

@@ -1,6 +1,6 @@
-/* irq.S - PIT through the 8259s, STI and MOV SS shadows, HLT, interrupted REP, masking (SDM vol. 3 6.8; 8254, 8259A)
- * expected: all checks passed */
-#include "guest.h"
+/* irq.S - PIT through the 8259s, STI and MOV SS shadows, HLT, interrupted REP, masking (SDM vol.
+ * 3 6.8; 8254, 8259A) expected: all checks passed */
+#include "guest.inc"
 
 #define IRQ0 0x20
 /* Channel 0, mode 2, about 1 ms. */

@@ -1,6 +1,6 @@
-/* mmio.S - device memory by accesses of all sizes: HPET (32 and 64 bits), IOAPIC and local APIC (32 bits), a hole, ROM
- * expected: all checks passed */
-#include "guest.h"
+/* mmio.S - device memory by accesses of all sizes: HPET (32 and 64 bits), IOAPIC and local APIC
+ * (32 bits), a hole, ROM expected: all checks passed */
+#include "guest.inc"
 
 #define HPET 0xfed00000
 

@@ -1,6 +1,6 @@
 /* paging.S - rights, reserved bits, accessed and dirty bits of 4-level paging (SDM vol. 3 4.5-4.8)
  * expected: all checks passed */
-#include "guest.h"
+#include "guest.inc"
 
 #define PTE_NX_HIGH 0x80000000
 

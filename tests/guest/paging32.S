@@ -1,7 +1,7 @@
 /* paging32.S - 32-bit paging with PSE, and PAE paging with its four registers (SDM vol. 3 4.3, 4.4)
  * expected: all checks passed */
 #define GUEST32
-#include "guest.h"
+#include "guest.inc"
 
 #define CR4_PSE 0x10
 #define CR4_PAE 0x20

@@ -1,8 +1,7 @@
-/* real.S - real mode: vectors, limits, stack, "unreal" segments, 32-bit operands, the way in and out
- * (SDM vol. 3 9.9, 20.1)
- * expected: all checks passed */
+/* real.S - real mode: vectors, limits, stack, "unreal" segments, 32-bit operands, the way in and
+ * out (SDM vol. 3 9.9, 20.1) expected: all checks passed */
 #define GUEST32
-#include "guest.h"
+#include "guest.inc"
 
 /* The 16-bit part is copied to 0800:0. Results go to words at 0:7000. */
 #define RSEG 0x800
@@ -37,7 +36,8 @@ back32:
     mov real_esp, %esp
     lidt idt_ptr
     mov %cr4, %eax
-    /* 0: INT and IRET with registers kept; 1: FLAGS as pushed have IF, 2: as seen by the handler not */
+    /* 0: INT and IRET with registers kept; 1: FLAGS as pushed have IF, 2: as seen by the handler
+     * not */
     movzwl RESULT(0), %eax
     CHECK(%eax, $0x1234)
     movzwl RESULT(1), %eax
@@ -46,14 +46,16 @@ back32:
     movzwl RESULT(2), %eax
     and $FLAG_IF, %eax
     CHECK(%eax, $0)
-    /* 3: a word at FFFF raised vector 13, 4: with IP of the instruction; 5: by way of SS vector 12 */
+    /* 3: a word at FFFF raised vector 13, 4: with IP of the instruction; 5: by way of SS vector
+     * 12 */
     movzwl RESULT(3), %eax
     CHECK(%eax, $13)
     movzwl RESULT(4), %eax
     CHECK(%eax, $R(fault1))
     movzwl RESULT(5), %eax
     CHECK(%eax, $12)
-    /* 6: a 32-bit offset beyond 64 KiB: vector 13; 7, 8: the same through a segment loaded with a limit of 4 GiB works */
+    /* 6: a 32-bit offset beyond 64 KiB: vector 13; 7, 8: the same through a segment loaded with
+     * a limit of 4 GiB works */
     movzwl RESULT(6), %eax
     CHECK(%eax, $13)
     movzwl RESULT(7), %eax

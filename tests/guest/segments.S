@@ -1,7 +1,7 @@
-/* segments.S - limits, types and privilege of segments in 32-bit protected mode (SDM vol. 3 chapter 5)
- * expected: all checks passed */
+/* segments.S - limits, types and privilege of segments in 32-bit protected mode (SDM vol. 3
+ * chapter 5) expected: all checks passed */
 #define GUEST32
-#include "guest.h"
+#include "guest.inc"
 
 /* Descriptors at 48 and up: base 420000, limit 0FFF unless said. */
 #define S_DATA 0x48

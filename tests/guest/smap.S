@@ -1,6 +1,6 @@
 /* smap.S - SMEP, SMAP and UMIP (SDM vol. 3 4.6, 2.5)
  * expected: all checks passed */
-#include "guest.h"
+#include "guest.inc"
 
 #define CR4_UMIP 0x800
 #define CR4_SMEP 0x100000

@@ -1,6 +1,6 @@
-/* smc.S - code that changes: in the same page, across pages, through another mapping, just ahead (SDM vol. 3 8.1.3)
- * expected: all checks passed */
-#include "guest.h"
+/* smc.S - code that changes: in the same page, across pages, through another mapping, just ahead
+ * (SDM vol. 3 8.1.3) expected: all checks passed */
+#include "guest.inc"
 
 /* At PAGE(64): mov $imm32, %eax; ret. */
 #define PUT(at, imm) movb $0xb8, at; movl $(imm), 1 + (at); movb $0xc3, 5 + (at)
@@ -21,7 +21,8 @@ main:
     cmp $1000, %ebx
     jne 1b
 2:  CHECK(%rbx, $1000)
-    /* One byte of it, a string store, a store that crosses into the page, and one that ends before the code. */
+    /* One byte of it, a string store, a store that crosses into the page, and one that ends
+     * before the code. */
     movb $7, PAGE(64) + 2
     RUN(PAGE(64))
     CHECK(%rax, $0x7e7)

@@ -1,6 +1,6 @@
-/* step.S - single-step, debug registers, RF, and the shadows of STI and MOV SS (SDM vol. 3 17.2-17.3, 6.8)
- * expected: all checks passed */
-#include "guest.h"
+/* step.S - single-step, debug registers, RF, and the shadows of STI and MOV SS (SDM vol. 3
+ * 17.2-17.3, 6.8) expected: all checks passed */
+#include "guest.inc"
 
 #define DR7_ON(n, type, len) (1 << (2 * (n)) | ((type) | (len) << 2) << (16 + 4 * (n)))
 #define EXEC 0
@@ -42,7 +42,8 @@ main:
     CHECK(exc_rip, $98b)
     CHECK(%rcx, $1)
 
-    /* Execution breakpoint: a fault before the instruction; alone among faults it does not set RF in the saved flags. */
+    /* Execution breakpoint: a fault before the instruction; alone among faults it does not set
+     * RF in the saved flags. */
     mov $bp_here, %eax
     mov %rax, %dr0
     mov $DR7_ON(0, EXEC, BYTE) + 0x400, %eax

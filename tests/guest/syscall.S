@@ -1,6 +1,6 @@
 /* syscall.S - SYSCALL, SYSRET, SYSENTER, SYSEXIT, SWAPGS (SDM vol. 2)
  * expected: all checks passed */
-#include "guest.h"
+#include "guest.inc"
 
     .code64
 main:

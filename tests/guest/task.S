@@ -1,7 +1,7 @@
-/* task.S - hardware tasks: CALL, JMP, IRET, task gates, nesting, busy bits, bad TSSs (SDM vol. 3 chapter 7)
- * expected: all checks passed */
+/* task.S - hardware tasks: CALL, JMP, IRET, task gates, nesting, busy bits, bad TSSs (SDM vol. 3
+ * chapter 7) expected: all checks passed */
 #define GUEST32
-#include "guest.h"
+#include "guest.inc"
 
 #define T_A 0x48
 #define T_B 0x50
@@ -100,7 +100,8 @@ main:
     andl $~FLAG_NT, (%esp)
     popf
     movl $0, tss
-    /* Faults while the segments of the new task are loaded are the new task's, before its first instruction. */
+    /* Faults while the segments of the new task are loaded are the new task's, before its first
+     * instruction. */
     TSS_FILL(tss_b, task_b, stack_b)
     movl $0x1f8, tss_b + 84 /* DS */
     EXPECT(TS, 0x1f8, ljmp $T_B, $0)

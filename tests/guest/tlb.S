@@ -1,7 +1,6 @@
-/* tlb.S - what stays cached and what is flushed: INVLPG, CR3, global pages, PCID, INVPCID, large pages
- * (SDM vol. 3 4.10)
- * expected: all checks passed */
-#include "guest.h"
+/* tlb.S - what stays cached and what is flushed: INVLPG, CR3, global pages, PCID, INVPCID, large
+ * pages (SDM vol. 3 4.10) expected: all checks passed */
+#include "guest.inc"
 
 #define CR4_PGE 0x80
 #define CR4_PCIDE 0x20000

@@ -1,7 +1,7 @@
-/* v86.S - virtual-8086 mode: IOPL, sensitive instructions, INT, IRET, VME, PVI (SDM vol. 3 chapter 20)
- * expected: all checks passed */
+/* v86.S - virtual-8086 mode: IOPL, sensitive instructions, INT, IRET, VME, PVI (SDM vol. 3
+ * chapter 20) expected: all checks passed */
 #define GUEST32
-#include "guest.h"
+#include "guest.inc"
 
 #define CR4_VME 1
 #define CR4_PVI 2

@@ -14,7 +14,8 @@ static int parse_number_field(const json_t *j, const char *key, u64 max, u64 *va
     return found;
 }
 
-/* key: an array, or an object by register number, of hex numbers of `bytes` bytes at each `stride`. */
+/* key: an array, or an object by register number, of hex numbers of `bytes` bytes at each
+ * `stride`. */
 static int parse_vectors(const json_t *j, const char *key, u8 *regs, unsigned count, unsigned bytes,
                          unsigned stride, struct err *e)
 {
@@ -31,12 +32,13 @@ static int parse_vectors(const json_t *j, const char *key, u8 *regs, unsigned co
             name[0] = '1';
             name[1] = '0' + i - 10;
         }
-        const json_t *v = json_is_array(list) ? json_array_get(list, i)
-                                              : json_object_get(list, name);
+        const json_t *v =
+            json_is_array(list) ? json_array_get(list, i) : json_object_get(list, name);
         if (!v || json_is_null(v))
             continue;
         if (!json_is_string(v) || !hex_number(json_string_value(v), regs + i * stride, bytes))
-            return err_set(e, EINVAL, "%s[%u]: not a hex string of at most %u bytes", key, i, bytes);
+            return err_set(e, EINVAL, "%s[%u]: not a hex string of at most %u bytes", key, i,
+                           bytes);
     }
     return 0;
 }
@@ -55,8 +57,8 @@ int step_parse_fpu(const json_t *j, struct x86_fpu *f, struct err *e)
     static const struct {
         const char *key;
         u64 max;
-    } fields[] = {{"fcw", 0xffff}, {"fsw", 0xffff}, {"ftw", 0xff},    {"ftw16", 0xffff},
-                  {"fop", 0x7ff},  {"fcs", 0xffff}, {"fds", 0xffff},  {"mxcsr", 0xffffffff},
+    } fields[] = {{"fcw", 0xffff}, {"fsw", 0xffff}, {"ftw", 0xff},   {"ftw16", 0xffff},
+                  {"fop", 0x7ff},  {"fcs", 0xffff}, {"fds", 0xffff}, {"mxcsr", 0xffffffff},
                   {"fip", ~0ull},  {"fdp", ~0ull}};
 
     for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {

@@ -1,4 +1,5 @@
-/* json.c - reading numbers and hex strings out of JSON, leniently about notation, strictly about range */
+/* json.c - reading numbers and hex strings out of JSON, leniently about notation, strictly about
+ * range */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -21,11 +21,14 @@ static void usage(FILE *f)
 
 static int parse_options(int argc, char **argv, struct options *o)
 {
-    static const struct option longs[] = {
-        {"format", required_argument, NULL, 'f'},     {"model", required_argument, NULL, 'm'},
-        {"cpu", required_argument, NULL, 'c'},        {"metadata", required_argument, NULL, 'M'},
-        {"flags-mask", required_argument, NULL, 'k'}, {"verbose", required_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},             {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {{"format", required_argument, NULL, 'f'},
+                                          {"model", required_argument, NULL, 'm'},
+                                          {"cpu", required_argument, NULL, 'c'},
+                                          {"metadata", required_argument, NULL, 'M'},
+                                          {"flags-mask", required_argument, NULL, 'k'},
+                                          {"verbose", required_argument, NULL, 'v'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
     int opt;
 
     *o = (struct options){.cpu = DEFAULT_CPU, .sst_opt = {.model = "386", .verbose = 3}};

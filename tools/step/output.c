@@ -204,8 +204,8 @@ static void print_change(void *arg, u64 gpa, u8 before, u8 now)
     l->any = true;
 }
 
-static void print_memory(struct out *o, struct world *w, const struct step_case *c, const char *name,
-                         bool virtual)
+static void print_memory(struct out *o, struct world *w, const struct step_case *c,
+                         const char *name, bool virtual)
 {
     struct change_list l = {.f = o->f, .c = c, .virtual = virtual};
 

@@ -69,20 +69,30 @@ static int parse_control(const struct place *p, struct x86_state *s, struct err 
         const char *name;
         u64 *val;
     } regs[] = {
-        {"cr0", &s->cr0},         {"cr2", &s->cr2},
-        {"cr3", &s->cr3},         {"cr4", &s->cr4},
-        {"efer", &s->efer},       {"xcr0", &s->xcr0},
-        {"dr0", &s->dr[0]},       {"dr1", &s->dr[1]},
-        {"dr2", &s->dr[2]},       {"dr3", &s->dr[3]},
-        {"dr6", &s->dr6},         {"dr7", &s->dr7},
-        {"star", &s->star},       {"lstar", &s->lstar},
-        {"cstar", &s->cstar},     {"sfmask", &s->sfmask},
-        {"fs_base", &s->seg[X86_FS].base}, {"gs_base", &s->seg[X86_GS].base},
+        {"cr0", &s->cr0},
+        {"cr2", &s->cr2},
+        {"cr3", &s->cr3},
+        {"cr4", &s->cr4},
+        {"efer", &s->efer},
+        {"xcr0", &s->xcr0},
+        {"dr0", &s->dr[0]},
+        {"dr1", &s->dr[1]},
+        {"dr2", &s->dr[2]},
+        {"dr3", &s->dr[3]},
+        {"dr6", &s->dr6},
+        {"dr7", &s->dr7},
+        {"star", &s->star},
+        {"lstar", &s->lstar},
+        {"cstar", &s->cstar},
+        {"sfmask", &s->sfmask},
+        {"fs_base", &s->seg[X86_FS].base},
+        {"gs_base", &s->seg[X86_GS].base},
         {"kernel_gs_base", &s->kernel_gs_base},
         {"sysenter_cs", &s->sysenter_cs},
         {"sysenter_esp", &s->sysenter_esp},
         {"sysenter_eip", &s->sysenter_eip},
-        {"tsc_aux", &s->tsc_aux}, {"pat", &s->pat},
+        {"tsc_aux", &s->tsc_aux},
+        {"pat", &s->pat},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(regs); i++)
         if (get(p, regs[i].name, regs[i].val, e) < 0)
@@ -129,10 +139,10 @@ static int parse_seg_object(const json_t *j, const char *name, struct x86_seg *g
     return 0;
 }
 
-/* A number is a selector: in real and virtual-8086 mode it gives the base too; else it is looked up in the
- * GDT or LDT when memory is complete (load_selectors). */
-static int parse_seg(const struct step_case *c, const json_t *j, const char *name, struct x86_seg *g,
-                     bool *by_sel, struct err *e)
+/* A number is a selector: in real and virtual-8086 mode it gives the base too; else it is looked
+ * up in the GDT or LDT when memory is complete (load_selectors). */
+static int parse_seg(const struct step_case *c, const json_t *j, const char *name,
+                     struct x86_seg *g, bool *by_sel, struct err *e)
 {
     u64 sel;
 
@@ -155,8 +165,8 @@ static struct x86_seg *seg_at(struct x86_state *s, unsigned i)
     return i < 6 ? &s->seg[i] : i == 6 ? &s->ldtr : &s->tr;
 }
 
-static int parse_segs(struct step_case *c, const struct place *p, const json_t *top, unsigned *by_sel,
-                      struct err *e)
+static int parse_segs(struct step_case *c, const struct place *p, const json_t *top,
+                      unsigned *by_sel, struct err *e)
 {
     const json_t *segs = json_object_get(top, "segs");
 
@@ -176,7 +186,8 @@ static int parse_segs(struct step_case *c, const struct place *p, const json_t *
     return rc ? rc : parse_table(top, "idtr", &c->s.idtr, e);
 }
 
-/* Loads the hidden part of segments given by selector from the case's tables; no checks, no accessed bit. */
+/* Loads the hidden part of segments given by selector from the case's tables; no checks, no
+ * accessed bit. */
 static int load_selectors(struct world *w, struct step_case *c, unsigned by_sel, struct err *e)
 {
     static const u8 order[] = {6, 7, 0, 1, 2, 3, 4, 5}; /* LDTR first */
@@ -195,7 +206,8 @@ static int load_selectors(struct world *w, struct step_case *c, unsigned by_sel,
         u32 limit = local ? c->s.ldtr.limit : c->s.gdtr.limit;
         u64 raw, high = 0;
         if ((g->sel | 7u) > limit)
-            return err_set(e, EINVAL, "%s: selector %#x lies beyond its table", seg_names[i], g->sel);
+            return err_set(e, EINVAL, "%s: selector %#x lies beyond its table", seg_names[i],
+                           g->sel);
         memcpy(&raw, world_at(w, base + (g->sel & ~7u)), 8);
         if (i >= 6 && c->s.efer & EFER_LMA)
             memcpy(&high, world_at(w, base + (g->sel & ~7u) + 8), 8);
@@ -307,14 +319,16 @@ static int parse_memory(struct world *w, struct step_case *c, const json_t *top,
     if (!mem || json_is_null(mem))
         return 0;
     if (json_is_array(mem)) {
-        json_array_foreach(mem, i, item) {
+        json_array_foreach(mem, i, item)
+        {
             rc = put_item(w, c, key, item, put, e);
             if (rc)
                 return rc;
         }
         return 0;
     }
-    json_object_foreach(mem, name, item) {
+    json_object_foreach(mem, name, item)
+    {
         char *end;
         u64 addr = strtoull(name, &end, 0);
         if (*end || !json_is_string(item))
@@ -358,9 +372,9 @@ static int parse_msrs(struct world *w, struct step_case *c, const json_t *top, s
         return err_set(e, EINVAL, "msrs: an object by MSR number");
     u8 cpl = c->s.cpl;
     x86_cpu_set_state(&w->cpu, &c->s);
-    json_object_foreach(msrs, name, item) {
-        if (!json_u64(item, &v) ||
-            x86_msr_write(&w->cpu, strtoul(name, NULL, 0), v) == X86_FAULT)
+    json_object_foreach(msrs, name, item)
+    {
+        if (!json_u64(item, &v) || x86_msr_write(&w->cpu, strtoul(name, NULL, 0), v) == X86_FAULT)
             return err_set(e, EINVAL, "msrs: %s: no such register or bad value", name);
     }
     c->s = w->cpu.s;
@@ -374,7 +388,8 @@ static int parse_ports(struct world *w, const json_t *top, struct err *e)
     const char *name;
     u64 v;
 
-    json_object_foreach(ports, name, item) {
+    json_object_foreach(ports, name, item)
+    {
         u64 port = strtoull(name, NULL, 0);
         if (!json_u64(item, &v) || port > 0xffff || v > 255)
             return err_set(e, EINVAL, "ports: %s: a port gives a byte", name);

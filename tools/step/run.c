@@ -1,5 +1,6 @@
 /* run.c - executes a case on the core, one instruction at a time */
 #include "step.h"
+#include "x86/debug.h"
 #include "x86/insn.h"
 
 const char *const step_stop_names[] = {
@@ -14,12 +15,17 @@ static void note_exception(struct x86_cpu *cpu, struct step_result *r, const str
     r->exc_rip = cpu->s.rip;
 }
 
-/* A trap that is due before the next instruction, when it is not to be delivered. */
+/* What x86_boundary would deliver before the next instruction, when it is only to be reported: a
+ * trap of the instruction before, or an instruction breakpoint. */
 static bool take_pending(struct x86_cpu *cpu, struct step_result *r)
 {
-    struct x86_exc exc = {.vector = X86_DB, .dr6 = cpu->s.dr6_pending};
+    struct x86_state *s = &cpu->s;
+    bool mov_ss = s->shadow & X86_SHADOW_MOVSS;
+    struct x86_exc exc = {.vector = X86_DB, .dr6 = mov_ss ? 0 : s->dr6_pending};
 
-    if (!cpu->s.dr6_pending)
+    if (!exc.dr6 && s->dr7 & DR7_ENABLES && !(s->rflags & RFLAGS_RF) && !(mov_ss && cpu->intel))
+        x86_code_breakpoint(cpu, (cpu->seg_base[X86_CS] + s->rip) & cpu->lin_mask, &exc.dr6);
+    if (!exc.dr6)
         return false;
     note_exception(cpu, r, &exc);
     return true;
@@ -96,7 +102,8 @@ void step_run(struct world *w, struct step_case *c, struct step_result *r)
         if (step_one(cpu, c, r) != X86_OK)
             return;
     if (!c->deliver) {
-        if (take_pending(cpu, r))
+        /* Of the last instruction; breakpoints on the next one are not reached. */
+        if (cpu->s.dr6_pending && take_pending(cpu, r))
             r->stop = STEP_EXCEPTION;
     } else if (cpu->s.dr6_pending && x86_boundary(cpu) == X86_SHUTDOWN) {
         r->stop = STEP_SHUTDOWN;

@@ -20,8 +20,8 @@ enum {
 };
 
 #define TSS_BYTES 0x68
-#define DESC(base, limit, attr)                                                                    \
-    (((limit) & 0xffffull) | ((base) & 0xffffffull) << 16 | (u64)((attr) & 0xf0ff) << 40 |         \
+#define DESC(base, limit, attr)                                                      \
+    (((limit)&0xffffull) | ((base)&0xffffffull) << 16 | (u64)((attr)&0xf0ff) << 40 | \
      ((limit) >> 16 & 0xfull) << 48 | ((base) >> 24 & 0xffull) << 56)
 #define FLAT_CODE (SEG_G | SEG_P | SEG_S | SEG_CODE | SEG_WRITE | SEG_ACCESSED)
 #define FLAT_DATA (SEG_G | SEG_DB | SEG_P | SEG_S | SEG_WRITE | SEG_ACCESSED)
@@ -52,9 +52,9 @@ static struct x86_seg flat(u16 sel, u16 attr, unsigned cpl)
 static void real_segments(struct step_case *c)
 {
     for (unsigned i = 0; i < X86_SREGS; i++)
-        c->s.seg[i] = (struct x86_seg){
-            .limit = 0xffff,
-            .attr = SEG_P | SEG_S | SEG_WRITE | SEG_ACCESSED | (c->vm86 ? SEG_DPL : 0)};
+        c->s.seg[i] = (struct x86_seg){.limit = 0xffff,
+                                       .attr = SEG_P | SEG_S | SEG_WRITE | SEG_ACCESSED |
+                                               (c->vm86 ? SEG_DPL : 0)};
 }
 
 static void flat_segments(struct step_case *c)
@@ -110,7 +110,8 @@ void step_default_state(struct step_case *c)
         flat_segments(c);
     }
     s->gdtr = (struct x86_dtable){.base = STEP_GDT, .limit = sizeof(default_gdt) - 1};
-    s->tr = (struct x86_seg){.sel = SEL_TSS, .base = STEP_TSS, .limit = TSS_BYTES - 1, .attr = SEG_P | 0xb};
+    s->tr = (struct x86_seg){
+        .sel = SEL_TSS, .base = STEP_TSS, .limit = TSS_BYTES - 1, .attr = SEG_P | 0xb};
     s->idtr = (struct x86_dtable){.limit = 0x7ff};
     if (c->mode == 64) {
         s->cr4 |= CR4_PAE;
@@ -130,12 +131,12 @@ int step_default_tables(struct world *w, struct step_case *c, struct err *e)
 
 /* --- page tables ----------------------------------------------------------------------------------- */
 
-#define PTE_P BIT64(0)
-#define PTE_W BIT64(1)
-#define PTE_U BIT64(2)
-#define PTE_AD (BIT64(5) | BIT64(6))
-#define PTE_PS BIT64(7)
-#define PTE_NX BIT64(63)
+#define PTE_P    BIT64(0)
+#define PTE_W    BIT64(1)
+#define PTE_U    BIT64(2)
+#define PTE_AD   (BIT64(5) | BIT64(6))
+#define PTE_PS   BIT64(7)
+#define PTE_NX   BIT64(63)
 #define PTE_ADDR 0x000ffffffffff000ull
 #define PTE_OPEN (PTE_P | PTE_W | PTE_U | PTE_AD)
 
@@ -177,8 +178,8 @@ static u64 entry_get(struct world *w, u64 gpa, unsigned bytes)
     return v;
 }
 
-/* The first table entry that maps lin at `depth` levels below the root, tables made and large pages split
- * on the way. */
+/* The first table entry that maps lin at `depth` levels below the root, tables made and large
+ * pages split on the way. */
 static int entry_of(struct world *w, struct step_case *c, u64 lin, unsigned depth, u64 *entry_gpa,
                     struct err *e)
 {
@@ -247,8 +248,8 @@ void step_load_pdptes(struct world *w, struct step_case *c)
 
 static const struct step_map open_page = {.present = true, .write = true, .user = true};
 
-int step_map_page(struct world *w, struct step_case *c, u64 lin, const struct step_map *how, u64 *gpa,
-                  struct err *e)
+int step_map_page(struct world *w, struct step_case *c, u64 lin, const struct step_map *how,
+                  u64 *gpa, struct err *e)
 {
     const struct level *lv;
     unsigned n = levels_of(c, &lv);

@@ -1,4 +1,5 @@
-/* sst.c - runs published single-step data of the 8088/8086, 80286 and 80386 and counts agreements */
+/* sst.c - runs published single-step data of the 8088/8086, 80286 and 80386 and counts
+ * agreements */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,9 +27,9 @@ static const u8 gpr_of[SST_REGS] = {
     [SST_ESI] = X86_RSI, [SST_EDI] = X86_RDI, [SST_EBP] = X86_RBP, [SST_ESP] = X86_RSP};
 static const u8 sreg_of[SST_REGS] = {[SST_CS] = X86_CS, [SST_DS] = X86_DS, [SST_ES] = X86_ES,
                                      [SST_FS] = X86_FS, [SST_GS] = X86_GS, [SST_SS] = X86_SS};
-static const char *const reg_names[SST_REGS] = {
-    "cr0", "cr3", "eax", "ebx", "ecx", "edx", "esi", "edi",    "ebp", "esp",
-    "cs",  "ds",  "es",  "fs",  "gs",  "ss",  "eip", "eflags", "dr6", "dr7"};
+static const char *const reg_names[SST_REGS] = {"cr0", "cr3", "eax", "ebx",    "ecx", "edx", "esi",
+                                                "edi", "ebp", "esp", "cs",     "ds",  "es",  "fs",
+                                                "gs",  "ss",  "eip", "eflags", "dr6", "dr7"};
 
 /* Flags that exist on each model in real mode. */
 static u32 model_flags(enum sst_model m)
@@ -103,7 +104,8 @@ static u32 flags_compared(const struct sst_run *run, const struct sst_test *t, b
     return mask;
 }
 
-/* 286 and 386 data end with a HLT behind the instruction (or at the handler), executed on paper here. */
+/* 286 and 386 data end with a HLT behind the instruction (or at the handler), executed on paper
+ * here. */
 static void account_hlt(struct sst_run *run)
 {
     struct x86_state *s = &run->w->cpu.s;
@@ -162,7 +164,8 @@ static bool ram_differs(struct sst_run *run, const struct sst_test *t, u32 flags
             mask = (b->addr - t->flag_address ? flags_mask >> 8 : flags_mask) & 0xff;
         if (!((got ^ b->val) & mask))
             continue;
-        snprintf(m->text, sizeof(m->text), "byte at %#x is %#x, expected %#x", b->addr, got, b->val);
+        snprintf(m->text, sizeof(m->text), "byte at %#x is %#x, expected %#x", b->addr, got,
+                 b->val);
         return true;
     }
     return false;
@@ -187,19 +190,25 @@ static bool known_difference(const struct sst_run *run, const struct sst_test *t
         return true; /* FLAGS bits 12-15 are 1 (8086) or 0 (80286) when pushed */
     if (run->model == MODEL_286)
         return false;
-    if (run->r.has_exc) /* the 8086 knows neither #UD nor #GP; its #DE returns behind the instruction */
+    if (run->r
+            .has_exc) /* the 8086 knows neither #UD nor #GP; its #DE returns behind the instruction */
         return true;
     switch (op) {
     case 0x0f: /* POP CS */
     case 0x54: /* PUSH SP stores the new value */
-    case 0xd2: case 0xd3: /* counts are not masked to five bits */
+    case 0xd2:
+    case 0xd3: /* counts are not masked to five bits */
     case 0xd6: /* SALC is there, its flags differ */
-    case 0xf1: /* a second LOCK */
-        return true;
-    case 0x8f: case 0xc6: case 0xc7: return reg != 0;
-    case 0xd0: case 0xd1: return reg == 6; /* SETMO */
-    case 0xfe: case 0xff: return op == 0xfe ? reg > 1 : reg == 7;
-    default: return (op >= 0x60 && op <= 0x6f) || op == 0xc0 || op == 0xc1 || op == 0xc8 || op == 0xc9;
+    case 0xf1: /* a second LOCK */ return true;
+    case 0x8f:
+    case 0xc6:
+    case 0xc7: return reg != 0;
+    case 0xd0:
+    case 0xd1: return reg == 6; /* SETMO */
+    case 0xfe:
+    case 0xff: return op == 0xfe ? reg > 1 : reg == 7;
+    default:
+        return (op >= 0x60 && op <= 0x6f) || op == 0xc0 || op == 0xc1 || op == 0xc8 || op == 0xc9;
     }
 }
 

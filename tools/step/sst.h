@@ -5,8 +5,27 @@
 
 /* Registers in the order of the MOO format's RG32 chunk. */
 enum sst_reg {
-    SST_CR0, SST_CR3, SST_EAX, SST_EBX, SST_ECX, SST_EDX, SST_ESI, SST_EDI, SST_EBP, SST_ESP,
-    SST_CS, SST_DS, SST_ES, SST_FS, SST_GS, SST_SS, SST_EIP, SST_EFLAGS, SST_DR6, SST_DR7, SST_REGS
+    SST_CR0,
+    SST_CR3,
+    SST_EAX,
+    SST_EBX,
+    SST_ECX,
+    SST_EDX,
+    SST_ESI,
+    SST_EDI,
+    SST_EBP,
+    SST_ESP,
+    SST_CS,
+    SST_DS,
+    SST_ES,
+    SST_FS,
+    SST_GS,
+    SST_SS,
+    SST_EIP,
+    SST_EFLAGS,
+    SST_DR6,
+    SST_DR7,
+    SST_REGS
 };
 
 struct sst_byte {

@@ -1,4 +1,5 @@
-/* sst_file.c - published single-step data in JSON and MOO form (github.com/dbalsom/moo, version 1.1) */
+/* sst_file.c - published single-step data in JSON and MOO form (github.com/dbalsom/moo, version
+ * 1.1) */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,12 +10,12 @@
 
 /* --- JSON ------------------------------------------------------------------------------------------ */
 
-static const char *const names16[SST_REGS] = {
-    NULL, NULL, "ax", "bx", "cx", "dx", "si", "di",    "bp", "sp",
-    "cs", "ds", "es", "fs", "gs", "ss", "ip", "flags", NULL, NULL};
-static const char *const names32[SST_REGS] = {
-    "cr0", "cr3", "eax", "ebx", "ecx", "edx", "esi", "edi",    "ebp", "esp",
-    "cs",  "ds",  "es",  "fs",  "gs",  "ss",  "eip", "eflags", "dr6", "dr7"};
+static const char *const names16[SST_REGS] = {NULL, NULL, "ax", "bx",    "cx", "dx", "si",
+                                              "di", "bp", "sp", "cs",    "ds", "es", "fs",
+                                              "gs", "ss", "ip", "flags", NULL, NULL};
+static const char *const names32[SST_REGS] = {"cr0", "cr3", "eax", "ebx",    "ecx", "edx", "esi",
+                                              "edi", "ebp", "esp", "cs",     "ds",  "es",  "fs",
+                                              "gs",  "ss",  "eip", "eflags", "dr6", "dr7"};
 
 static int json_ram(const json_t *list, struct sst_side *side, struct sst_byte **owned)
 {
@@ -94,7 +95,8 @@ int sst_read_json(const char *text, size_t len, sst_fn *fn, void *arg, struct er
         return err_set(e, EINVAL, "bad JSON: %s (line %d)", je.text, je.line);
     if (!json_is_array(list))
         rc = err_set(e, EINVAL, "not an array of tests");
-    json_array_foreach(list, i, j) {
+    json_array_foreach(list, i, j)
+    {
         if (rc)
             break;
         if (json_test(j, fn, arg))
@@ -205,7 +207,8 @@ static int moo_test(const struct chunk *test, const u32 *mask, sst_fn *fn, void 
     memcpy(t.mask, mask, sizeof(t.mask));
     while (!rc && next_chunk(&p, end, &c)) {
         if (tag_is(&c, "NAME") && c.len >= 4)
-            snprintf(t.name, sizeof(t.name), "%.*s", (int)MIN(c.len - 4, 120), (const char *)c.data + 4);
+            snprintf(t.name, sizeof(t.name), "%.*s", (int)MIN(c.len - 4, 120),
+                     (const char *)c.data + 4);
         else if (tag_is(&c, "BYTS") && c.len >= 4)
             memcpy(t.bytes, c.data + 4, t.nbytes = MIN(c.len - 4, sizeof(t.bytes)));
         else if (tag_is(&c, "INIT"))

@@ -33,9 +33,9 @@ static void json_opcode(struct sst_meta *m, const char *name, const json_t *j, i
         reg = end[1] - '0';
     if (json_u64(json_object_get(j, "flags-mask"), &v))
         set_mask(m, map, op & 0xff, reg, v);
-    json_object_foreach(json_object_get((json_t *)j, "reg"), key, sub)
-        if (reg < 0 && isdigit((unsigned char)key[0]))
-            json_opcode(m, name, sub, key[0] - '0');
+    json_object_foreach(json_object_get((json_t *)j, "reg"), key,
+                        sub) if (reg < 0 && isdigit((unsigned char)key[0]))
+        json_opcode(m, name, sub, key[0] - '0');
 }
 
 static int load_json(struct sst_meta *m, FILE *f, struct err *e)
@@ -46,8 +46,7 @@ static int load_json(struct sst_meta *m, FILE *f, struct err *e)
 
     if (!top)
         return err_set(e, EINVAL, "bad JSON: %s (line %d)", je.text, je.line);
-    json_object_foreach(json_object_get(top, "opcodes"), name, j)
-        json_opcode(m, name, j, -1);
+    json_object_foreach(json_object_get(top, "opcodes"), name, j) json_opcode(m, name, j, -1);
     json_decref(top);
     return 0;
 }
@@ -127,8 +126,8 @@ void sst_meta_free(struct sst_meta *m)
 
 static bool is_prefix(u8 b)
 {
-    return b == 0x26 || b == 0x2e || b == 0x36 || b == 0x3e || (b >= 0x64 && b <= 0x67) || b == 0xf0 ||
-           b == 0xf2 || b == 0xf3;
+    return b == 0x26 || b == 0x2e || b == 0x36 || b == 0x3e || (b >= 0x64 && b <= 0x67) ||
+           b == 0xf0 || b == 0xf2 || b == 0xf3;
 }
 
 u32 sst_meta_flags(const struct sst_meta *m, const u8 *bytes, u32 n)

@@ -6,14 +6,14 @@
 #include "world.h"
 
 /* Where the tool puts the tables a case did not bring itself; never reported as changed memory. */
-#define STEP_GDT 0xdf000000ull
-#define STEP_TSS 0xdf001000ull
-#define STEP_TABLES 0xdf010000ull /* page tables grow from here */
-#define STEP_PAGES 0xe0000000ull  /* frames behind `vmem` grow from here */
-#define STEP_HIDDEN 0xdf000000ull
+#define STEP_GDT          0xdf000000ull
+#define STEP_TSS          0xdf001000ull
+#define STEP_TABLES       0xdf010000ull /* page tables grow from here */
+#define STEP_PAGES        0xe0000000ull /* frames behind `vmem` grow from here */
+#define STEP_HIDDEN       0xdf000000ull
 #define STEP_HIDDEN_BYTES 0x01000000ull
 
-#define STEP_FRAMES_MAX 4096u
+#define STEP_FRAMES_MAX  4096u
 #define STEP_MAX_DEFAULT 1000000u /* instructions of `until` cases */
 
 struct step_case {
@@ -67,13 +67,14 @@ must_check int step_parse(struct world *w, const json_t *j, struct step_case *c,
 void step_default_state(struct step_case *c);
 /* The descriptor tables behind the default selectors. */
 must_check int step_default_tables(struct world *w, struct step_case *c, struct err *e);
-/* Switches paging on with the first 16 GiB mapped one to one, unless the case has a CR3 of its own. */
+/* Switches paging on with the first 16 GiB mapped one to one, unless the case has a CR3 of its
+ * own. */
 must_check int step_identity_map(struct world *w, struct step_case *c, struct err *e);
 struct step_map {
     bool present, write, user, nx;
 };
-/* Maps the page of lin to a frame (a fresh one for fresh pages) and returns the physical address of lin.
- * `how` NULL: keep the rights of a page mapped before, else an open one. */
+/* Maps the page of lin to a frame (a fresh one for fresh pages) and returns the physical address
+ * of lin. `how` NULL: keep the rights of a page mapped before, else an open one. */
 must_check int step_map_page(struct world *w, struct step_case *c, u64 lin,
                              const struct step_map *how, u64 *gpa, struct err *e);
 
@@ -93,12 +94,12 @@ void step_print_error(FILE *out, const json_t *j, const char *msg);
 
 /* sst.c: compares published single-step data with the core. Options of `--format sst`. */
 struct sst_options {
-    const char *model;      /* "8088", "286", "386" */
-    const char *cpu;        /* CPU model of the core */
-    const char *metadata;   /* metadata.json or 80386.csv, or NULL */
-    u32 flags_mask;         /* flags compared */
+    const char *model;    /* "8088", "286", "386" */
+    const char *cpu;      /* CPU model of the core */
+    const char *metadata; /* metadata.json or 80386.csv, or NULL */
+    u32 flags_mask;       /* flags compared */
     bool have_flags_mask;
-    unsigned verbose;       /* failures printed a file */
+    unsigned verbose; /* failures printed a file */
 };
 /* 0 when all files could be read and no case failed (known differences aside), 1 else. */
 int sst_main(const struct sst_options *opt, char **files, int nfiles);

@@ -1,4 +1,5 @@
-/* world.h - the little world in which a processor core runs test cases: sparse RAM and a few ports */
+/* world.h - the little world in which a processor core runs test cases: sparse RAM and a few
+ * ports */
 #pragma once
 
 #include "base/checked.h"
@@ -7,12 +8,12 @@
 #include "x86/cpu.h"
 #include "x86/cpuid.h"
 
-#define WORLD_RAM (16ull * GiB) /* address space reserved, not memory used */
-#define WORLD_IO_MAX 256        /* port accesses recorded for one case */
-#define WORLD_PAGES_MAX 65536   /* pages one case may touch by setup or by writing */
+#define WORLD_RAM       (16ull * GiB) /* address space reserved, not memory used */
+#define WORLD_IO_MAX    256           /* port accesses recorded for one case */
+#define WORLD_PAGES_MAX 65536         /* pages one case may touch by setup or by writing */
 
-/* A page that the case set up or that the guest wrote. `before` is its content when the run began; NULL until
- * the guest first asks to write. */
+/* A page that the case set up or that the guest wrote. `before` is its content when the run
+ * began; NULL until the guest first asks to write. */
 struct world_page {
     u64 gpa;
     u8 *before;
@@ -26,14 +27,14 @@ struct world_io {
 };
 
 struct world {
-    u8 *ram;            /* WORLD_RAM bytes, mapped without reserve */
-    u64 addr_mask;      /* physical addresses are and-ed with it (8086: 20 bits) */
+    u8 *ram;                      /* WORLD_RAM bytes, mapped without reserve */
+    u64 addr_mask;                /* physical addresses are and-ed with it (8086: 20 bits) */
     u64 hidden_gpa, hidden_bytes; /* the tool's own tables: not in the list of changes */
     struct world_page *pages;
     unsigned npages;
-    u32 *page_slot;     /* by page frame: index + 1 in pages, 0 = untouched */
+    u32 *page_slot; /* by page frame: index + 1 in pages, 0 = untouched */
     bool too_many_pages;
-    bool running;       /* writes are recorded as the guest's */
+    bool running; /* writes are recorded as the guest's */
 
     u64 tsc;
     u8 in_ports[65536]; /* what IN reads: 0xff unless the case says otherwise */

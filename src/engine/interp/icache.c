@@ -7,10 +7,10 @@
 #include "base/checked.h"
 #include "engine/interp/icache.h"
 
-#define ARENA_BYTES (96 * MiB) /* reserved, touched as it fills; full means a flush */
-#define HASH_BITS 16
+#define ARENA_BYTES    (96 * MiB) /* reserved, touched as it fills; full means a flush */
+#define HASH_BITS      16
 #define PAGE_HASH_BITS 14
-#define GRANULE_SHIFT 6 /* 64 granules of 64 bytes in a page */
+#define GRANULE_SHIFT  6 /* 64 granules of 64 bytes in a page */
 
 struct ipage {
     u64 gpa;
@@ -121,8 +121,8 @@ static u64 granule_mask(unsigned from, unsigned len)
     return upto & ~(BIT64(first) - 1);
 }
 
-struct iblock *icache_add(struct icache *c, u64 gpa, u64 gpa2, u8 mode,
-                          const struct x86_insn *insn, unsigned n, unsigned bytes)
+struct iblock *icache_add(struct icache *c, u64 gpa, u64 gpa2, u8 mode, const struct x86_insn *insn,
+                          unsigned n, unsigned bytes)
 {
     size_t size = sizeof(struct iblock) + n * sizeof(*insn);
     if (c->used + size + 2 * sizeof(struct ipage) + 256 > ARENA_BYTES)
@@ -147,7 +147,8 @@ struct iblock *icache_add(struct icache *c, u64 gpa, u64 gpa2, u8 mode,
     return b;
 }
 
-/* Drops every block of the page. A block that also lies in another page stays on that page's list, unhashed. */
+/* Drops every block of the page. A block that also lies in another page stays on that page's list,
+ * unhashed. */
 static void drop_page(struct icache *c, struct ipage *p)
 {
     for (struct iblock *b = p->blocks, *next; b; b = next) {

@@ -33,7 +33,8 @@ struct engine_vcpu {
     bool remapped; /* RAM slots or write permissions changed */
 };
 
-/* --- events from memory --------------------------------------------------------------------------- */
+/* --- events from memory
+ * --------------------------------------------------------------------------- */
 
 static void on_code_written(void *ctx, u64 gpa, u64 len)
 {
@@ -90,7 +91,8 @@ static void take_over_writes(struct engine_vcpu *v)
         x86_tlb_flush(v->cpu, true);
 }
 
-/* --- blocks --------------------------------------------------------------------------------------- */
+/* --- blocks
+ * --------------------------------------------------------------------------------------- */
 
 /* Linear address of the next instruction. */
 static inline u64 next_lin(const struct x86_cpu *cpu)
@@ -98,8 +100,8 @@ static inline u64 next_lin(const struct x86_cpu *cpu)
     return cpu->code_bits == 64 ? cpu->s.rip : (u32)(cpu->s.rip + cpu->s.seg[X86_CS].base);
 }
 
-/* Decodes a block at RIP. *out is NULL when the code cannot be cached (not in RAM or ROM). X86_OK or X86_FAULT
- * (the first instruction cannot be fetched or decoded). */
+/* Decodes a block at RIP. *out is NULL when the code cannot be cached (not in RAM or ROM). X86_OK
+ * or X86_FAULT (the first instruction cannot be fetched or decoded). */
 static int build_block(struct engine_vcpu *v, u64 gpa, struct iblock **out)
 {
     struct x86_cpu *cpu = v->cpu;
@@ -125,7 +127,8 @@ static int build_block(struct engine_vcpu *v, u64 gpa, struct iblock **out)
     return X86_OK;
 }
 
-/* The block's bytes must lie inside the CS limit, and a continuation page must still be the one decoded from. */
+/* The block's bytes must lie inside the CS limit, and a continuation page must still be the one
+ * decoded from. */
 static int block_usable(struct x86_cpu *cpu, const struct iblock *b, bool *usable)
 {
     *usable = cpu->code_bits == 64 || cpu->s.rip + b->bytes - 1 <= cpu->s.seg[X86_CS].limit;
@@ -166,7 +169,8 @@ static int get_block(struct engine_vcpu *v, struct iblock **out)
     return X86_OK;
 }
 
-/* --- the loop ------------------------------------------------------------------------------------- */
+/* --- the loop
+ * ------------------------------------------------------------------------------------- */
 
 static int run_block(struct engine_vcpu *v)
 {
@@ -230,14 +234,16 @@ static void interp_run(struct engine_vcpu *v, struct vcpu_exit *exit)
     }
 }
 
-/* --- engine --------------------------------------------------------------------------------------- */
+/* --- engine
+ * --------------------------------------------------------------------------------------- */
 
 static int interp_probe(struct err *e)
 {
     return 0;
 }
 
-static int interp_vm_create(const struct engine_vm_config *cfg, struct engine_vm **out, struct err *e)
+static int interp_vm_create(const struct engine_vm_config *cfg, struct engine_vm **out,
+                            struct err *e)
 {
     struct engine_vm *vm = calloc(1, sizeof(*vm));
     if (!vm)
@@ -276,9 +282,13 @@ static int interp_vcpu_create(struct engine_vm *vm, unsigned id, const struct vc
         interp_vcpu_destroy(v);
         return err_set(e, ENOMEM, "no memory for vCPU %u", id);
     }
-    v->world = (struct world){
-        .cpu = v->cpu, .mem = vm->cfg.mem, .pio = vm->cfg.pio, .mmio = vm->cfg.mmio,
-        .env = env, .code_write = on_own_code_write, .code_ctx = v};
+    v->world = (struct world){.cpu = v->cpu,
+                              .mem = vm->cfg.mem,
+                              .pio = vm->cfg.pio,
+                              .mmio = vm->cfg.mmio,
+                              .env = env,
+                              .code_write = on_own_code_write,
+                              .code_ctx = v};
     x86_cpu_init(v->cpu, &world_ops, &v->world, vm->cfg.cpuid);
     v->cpu->apic_id = id;
     struct mem_listener listener = {on_code_written, on_remapped, v};

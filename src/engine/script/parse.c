@@ -17,9 +17,9 @@
  * end OP is == != < <= > >=, unsigned. Numbers are decimal or 0x hex. */
 
 #define LINE_MAX_BYTES 1024
-#define WORDS_MAX 72
-#define OPS_MAX 100000u
-#define NEST_MAX 8
+#define WORDS_MAX      72
+#define OPS_MAX        100000u
+#define NEST_MAX       8
 
 struct parser {
     struct program *p;
@@ -179,8 +179,10 @@ static bool access_word(const char *w, struct op *op)
         const char *name;
         u8 kind;
         const char *sizes;
-    } kinds[] = {{"in", OP_IN, "bwl"}, {"out", OP_OUT, "bwl"},
-                 {"read", OP_READ, "bwlq"}, {"write", OP_WRITE, "bwlq"}};
+    } kinds[] = {{"in", OP_IN, "bwl"},
+                 {"out", OP_OUT, "bwl"},
+                 {"read", OP_READ, "bwlq"},
+                 {"write", OP_WRITE, "bwlq"}};
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
         size_t len = strlen(kinds[i].name);
         const char *size;
@@ -204,10 +206,10 @@ static int statement(struct parser *ps, struct op *op)
         u8 kind;
         int (*parse)(struct parser *ps, struct op *op);
     } words[] = {
-        {"mem", OP_MEM_SET, mem_statement},    {"irq", OP_IRQ, comparison},
-        {"ack", OP_ACK, comparison},           {"nmi", OP_NMI, comparison},
-        {"rdmsr", OP_RDMSR, msr_statement},    {"wrmsr", OP_WRMSR, msr_statement},
-        {"tsc", OP_TSC, comparison},           {"repeat", OP_REPEAT, repeat_statement},
+        {"mem", OP_MEM_SET, mem_statement}, {"irq", OP_IRQ, comparison},
+        {"ack", OP_ACK, comparison},        {"nmi", OP_NMI, comparison},
+        {"rdmsr", OP_RDMSR, msr_statement}, {"wrmsr", OP_WRMSR, msr_statement},
+        {"tsc", OP_TSC, comparison},        {"repeat", OP_REPEAT, repeat_statement},
         {"end", OP_END, end_statement},
     };
     if (access_word(w, op))

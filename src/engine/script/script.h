@@ -37,7 +37,7 @@ struct op {
     bool fails; /* the MSR access must be refused */
     u32 line;   /* from 1 */
     u64 addr, val, mask;
-    u64 left;   /* OP_REPEAT: rounds still to go, while running */
+    u64 left; /* OP_REPEAT: rounds still to go, while running */
     u8 *bytes;
     u32 n_bytes;
 };
