@@ -25,10 +25,8 @@ struct child {
 
 /*
  * Runs the command as leader of a new session, with default signals. Returns once it executes (0)
- * or
- * cannot (an errno > 0): *kind then says whether the execve failed or something before it, no
- * process
- * is left and nothing is open.
+ * or cannot (an errno > 0): *kind then says whether the execve failed or something before it, no
+ * process is left and nothing is open.
  */
 int child_start(struct child *child, const struct command *command, enum proto_exit *kind);
 

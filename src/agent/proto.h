@@ -68,11 +68,10 @@ enum proto_type {
 };
 
 /*
- * PROTO_EXEC's payload: u32 flags, u16 rows, u16 cols, u16 argc, u16 envc. The SPEC payloads before
- * it, put together, are exactly 1 + argc + envc NUL-terminated strings: the working directory
- * (empty:
- * the agent's own, which is / in a guest), the arguments, and "NAME=value" strings that are laid
- * over the agent's own environment. argc is at least 1.
+ * PROTO_EXEC's payload: u32 flags, u16 rows, u16 cols, u16 argc, u16 envc. The SPEC payloads
+ * before it, put together, are exactly 1 + argc + envc NUL-terminated strings: the working
+ * directory (empty: the agent's own, which is / in a guest), the arguments, and "NAME=value"
+ * strings that are laid over the agent's own environment. argc is at least 1.
  */
 struct proto_exec {
     uint32_t flags;

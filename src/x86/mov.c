@@ -1,4 +1,4 @@
-/* mov.c - MOV and its kin: MOVZX MOVSX MOVBE MOVNTI LEA XCHG BSWAP XLAT CMOVcc SETcc CBW NOP SALC */
+/* mov.c - MOV and its kin: MOVZX MOVSX MOVBE MOVNTI LEA XCHG BSWAP XLAT CMOVcc SETcc CBW NOP */
 #include "x86/exec.h"
 #include "x86/flags.h"
 #include "x86/optable.h"

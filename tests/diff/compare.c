@@ -233,7 +233,7 @@ const char *compare(const struct dcase *c, const struct outcome *n, const struct
     return what;
 }
 
-/* --- report -------------------------------------------------------------------------------------------- */
+/* --- report ----------------------------------------------------------------------------------- */
 
 static void print_outcome(FILE *f, const char *name, const struct dcase *c, const struct outcome *o)
 {

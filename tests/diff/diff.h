@@ -52,7 +52,7 @@ struct dcase {
     bool has_ea;
 };
 
-/* --- random numbers: splitmix64 ------------------------------------------------------------------- */
+/* --- random numbers: splitmix64 --------------------------------------------------------------- */
 
 struct rng {
     u64 x;
@@ -77,7 +77,7 @@ static inline bool chance(struct rng *r, unsigned percent)
     return rnd_below(r, 100) < percent;
 }
 
-/* --- native.c --------------------------------------------------------------------------------------- */
+/* --- native.c --------------------------------------------------------------------------------- */
 
 struct native_features {
     bool xsave, avx, fsgsbase, ldt, low_alias;
@@ -96,7 +96,7 @@ void native_run(const struct dcase *c, struct outcome *out);
 /* Linear address the block jumps to when it is done, in 64-bit mode. */
 u64 native_exit(void);
 
-/* --- guest.c ---------------------------------------------------------------------------------------- */
+/* --- guest.c ---------------------------------------------------------------------------------- */
 
 extern u8 *guest_data; /* DATA_ADDR as the guest sees it, RO page included */
 must_check int guest_init(const char *model, struct err *e);
@@ -108,7 +108,7 @@ void guest_begin(const struct dcase *c);
 bool guest_step(const struct dcase *c);
 const struct x86_state *guest_state(void);
 
-/* --- ldt.c: descriptors both sides have ------------------------------------------------------------- */
+/* --- ldt.c: descriptors both sides have ------------------------------------------------------- */
 
 struct ldt_row {
     u32 base, limit; /* limit as in the descriptor */
@@ -131,7 +131,7 @@ enum {
 };
 #define LDT_SEL(row) ((row)*8 + 7)
 
-/* --- gen.c ------------------------------------------------------------------------------------------- */
+/* --- gen.c ------------------------------------------------------------------------------------ */
 
 must_check int gen_init(struct err *e);
 /* Number of instruction templates for a mode. */
@@ -151,7 +151,7 @@ void state_random(struct dcase *c, struct rng *r);
 u64 random_value(struct rng *r);
 void state_pool_init(u64 seed, u64 epoch);
 
-/* --- compare.c --------------------------------------------------------------------------------------- */
+/* --- compare.c -------------------------------------------------------------------------------- */
 
 /* NULL when both agree; else the name of the first difference. Also compares data memory. */
 const char *compare(const struct dcase *c, const struct outcome *native,

@@ -39,7 +39,7 @@ u64 native_exit(void)
     return stub_at(native_stub_exit);
 }
 
-/* --- faults ----------------------------------------------------------------------------------------- */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 static struct sigaction old_action[32];
 
@@ -110,7 +110,7 @@ int native_hook(struct err *e)
     return 0;
 }
 
-/* --- memory ------------------------------------------------------------------------------------------ */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 static void *map_at(u64 addr, u64 bytes, int prot, int fd)
 {
@@ -212,7 +212,7 @@ int native_init(struct err *e)
     return 0;
 }
 
-/* --- state to and from the XSAVE image --------------------------------------------------------------- */
+/* --- state to and from the XSAVE image -------------------------------------------------------- */
 
 #define FX_ST     32
 #define FX_XMM    160
@@ -277,7 +277,7 @@ static void fp_fetch(const u8 *area, struct x86_fpu *f)
     (void)parts; /* XSAVE writes initial values for parts in their initial state */
 }
 
-/* --- run --------------------------------------------------------------------------------------------- */
+/* --- run -------------------------------------------------------------------------------------- */
 
 static void load(const struct dcase *c, struct native_ctx *ctx)
 {

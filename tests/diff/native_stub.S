@@ -8,7 +8,8 @@
 
     .section .note.GNU-stack, "", @progbits
     .text
-    .globl native_stub_begin, native_stub_tail64, native_stub_tail32, native_stub_exit, native_stub_end
+    .globl native_stub_begin, native_stub_tail64, native_stub_tail32
+    .globl native_stub_exit, native_stub_end
 
 /* A C function without arguments: loads everything from the context and jumps. */
 native_stub_begin:

@@ -136,7 +136,7 @@ static void aim_gather(struct dcase *c, struct rng *r, const ZydisDecodedOperand
     }
 }
 
-/* --- implicit operands and special values --------------------------------------------------------------- */
+/* --- implicit operands and special values ----------------------------------------------------- */
 
 static void steer_rep(struct dcase *c, struct rng *r)
 {

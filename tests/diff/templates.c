@@ -53,7 +53,7 @@ static void init_decoder(enum dmode mode)
     ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
 }
 
-/* --- what is left out ---------------------------------------------------------------------------------- */
+/* --- what is left out ------------------------------------------------------------------------- */
 
 static const u16 excluded_list[] = {
 #define EXCLUDED(mnem, reason) ZYDIS_MNEMONIC_##mnem,
@@ -100,7 +100,7 @@ bool excluded(const ZydisDecodedInstruction *z)
     return !model_has(z);
 }
 
-/* --- enumeration --------------------------------------------------------------------------------------- */
+/* --- enumeration ------------------------------------------------------------------------------ */
 
 static void add(struct tmpl_list *l, const struct tmpl *t)
 {

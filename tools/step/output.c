@@ -183,7 +183,7 @@ static void print_exception(struct out *o, const struct step_result *r)
     close_object(o);
 }
 
-/* --- memory ---------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 struct change_list {
     FILE *f;

@@ -104,7 +104,7 @@ static int parse_control(const struct place *p, struct x86_state *s, struct err 
     return 0;
 }
 
-/* --- segments -------------------------------------------------------------------------------------- */
+/* --- segments --------------------------------------------------------------------------------- */
 
 static int parse_table(const json_t *top, const char *key, struct x86_dtable *t, struct err *e)
 {
@@ -220,7 +220,7 @@ static int load_selectors(struct world *w, struct step_case *c, unsigned by_sel,
     return 0;
 }
 
-/* --- memory ---------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 typedef int put_fn(struct world *w, struct step_case *c, u64 addr, const u8 *data, unsigned n,
                    const json_t *item, struct err *e);
@@ -398,7 +398,7 @@ static int parse_ports(struct world *w, const json_t *top, struct err *e)
     return 0;
 }
 
-/* --- all of it ------------------------------------------------------------------------------------- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 static int parse_mode(const json_t *top, struct step_case *c, struct err *e)
 {

@@ -129,7 +129,7 @@ int step_default_tables(struct world *w, struct step_case *c, struct err *e)
     return 0;
 }
 
-/* --- page tables ----------------------------------------------------------------------------------- */
+/* --- page tables ------------------------------------------------------------------------------ */
 
 #define PTE_P    BIT64(0)
 #define PTE_W    BIT64(1)

@@ -8,7 +8,7 @@
 #include "base/checked.h"
 #include "sst.h"
 
-/* --- JSON ------------------------------------------------------------------------------------------ */
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 static const char *const names16[SST_REGS] = {NULL, NULL, "ax", "bx",    "cx", "dx", "si",
                                               "di", "bp", "sp", "cs",    "ds", "es", "fs",
@@ -106,7 +106,7 @@ int sst_read_json(const char *text, size_t len, sst_fn *fn, void *arg, struct er
     return rc;
 }
 
-/* --- MOO ------------------------------------------------------------------------------------------- */
+/* --- MOO -------------------------------------------------------------------------------------- */
 
 static u32 get32(const u8 *p)
 {
@@ -243,7 +243,7 @@ int sst_read_moo(const u8 *data, size_t len, sst_fn *fn, void *arg, struct err *
     return p == end ? 0 : err_set(e, EINVAL, "truncated chunk at offset %zu", (size_t)(p - data));
 }
 
-/* --- files ----------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 int sst_read(const char *path, sst_fn *fn, void *arg, struct err *e)
 {

@@ -6,7 +6,7 @@
 
 #include "world.h"
 
-/* --- touched pages -------------------------------------------------------------------------------- */
+/* --- touched pages ---------------------------------------------------------------------------- */
 
 static struct world_page *touch(struct world *w, u64 gpa)
 {
@@ -48,7 +48,7 @@ static bool world_page(void *arg, u64 gpa, bool write, struct x86_page *out)
     return true;
 }
 
-/* --- the rest of the world ------------------------------------------------------------------------ */
+/* --- the rest of the world -------------------------------------------------------------------- */
 
 static u64 world_mmio_read(void *arg, u64 gpa, unsigned size)
 {
@@ -160,7 +160,7 @@ static const struct x86_ops world_ops = {
     .random = world_random,
 };
 
-/* --- cases ---------------------------------------------------------------------------------------- */
+/* --- cases ------------------------------------------------------------------------------------ */
 
 void world_reset(struct world *w)
 {
@@ -232,7 +232,7 @@ void world_changes(struct world *w, void (*fn)(void *arg, u64 gpa, u8 before, u8
     }
 }
 
-/* --- life ----------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void *reserve(u64 bytes)
 {
