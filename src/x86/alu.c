@@ -248,11 +248,10 @@ X86_HANDLER(cmpxchg8b)
 X86_HANDLER(cmpxchg16b)
 {
     struct x86_rmw m;
-    u64 *r = cpu->s.gpr, ea = x86_ea(cpu, in), lin;
+    u64 *r = cpu->s.gpr, ea = x86_ea(cpu, in);
     bool equal;
 
-    TRY(x86_linear(cpu, in->seg, ea, 16, X86_W, &lin));
-    if (lin & 15)
+    if ((cpu->seg_base[in->seg] + ea) & 15) /* before anything else about the address */
         return x86_gp(cpu, 0);
     TRY(x86_rmw_open(cpu, in->seg, ea, 16, &m));
     u64 lo = r[X86_RAX], hi = r[X86_RDX];

@@ -109,12 +109,19 @@ static bool take_event(struct x86_cpu *cpu, int *rc)
            take_irq(cpu, rc);
 }
 
+/* A handler whose first instruction has a breakpoint of its own is entered again and again: after
+ * so many events the caller gets a look in, as if kicked. */
+#define EVENTS_MAX 16
+
 int x86_boundary(struct x86_cpu *cpu)
 {
     struct x86_state *s = &cpu->s;
 
-    for (;;) {
+    for (unsigned events = 0;; events++) {
         int rc = X86_OK;
+
+        if (unlikely(events == EVENTS_MAX))
+            return X86_KICKED;
 
         if (x86_attn(cpu) & X86_ATTN_KICK) {
             x86_attn_clear(cpu, X86_ATTN_KICK);

@@ -16,6 +16,7 @@ void x86_cpu_init(struct x86_cpu *cpu, const struct x86_ops *ops, void *world,
     cpu->phys_mask = BIT64(cpuid->phys_bits) - 1;
     cpu->intel = cpuid->intel;
     memset(cpu->tlbs.empty, 0xff, sizeof(cpu->tlbs.empty));
+    memset(cpu->tlbs.set, 0xff, sizeof(cpu->tlbs.set));
     x86_state_reset(&cpu->s, false);
     cpu->s.gpr[X86_RDX] = cpuid->family_model_stepping; /* SDM vol. 3 10.1.2 */
     x86_update_mode(cpu);

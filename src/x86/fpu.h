@@ -99,6 +99,8 @@ static inline must_check int fp_store(struct x86_cpu *cpu, const struct x86_insn
 
 /* #GP(0) or, by way of SS, #SS(0) for n bytes that are not all canonical. */
 must_check int fp_canonical_check(struct x86_cpu *cpu, unsigned seg, u64 lin, unsigned n);
+/* Checks that n bytes, canonical ones, could be written, without regard to their alignment. */
+must_check int fp_probe_bytewise(struct x86_cpu *cpu, u64 lin, unsigned n);
 /* Segment and #AC checks for operands whose alignment is not their size n (80-bit reals,
  * environments). */
 must_check int fp_alignment_check(struct x86_cpu *cpu, const struct x86_insn *in, unsigned n,

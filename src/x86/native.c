@@ -47,6 +47,14 @@ int fp_canonical_check(struct x86_cpu *cpu, unsigned seg, u64 lin, unsigned n)
     return x86_raise_error(cpu, seg == X86_SS ? X86_SS_FAULT : X86_GP, 0);
 }
 
+int fp_probe_bytewise(struct x86_cpu *cpu, u64 lin, unsigned n)
+{
+    u64 last = (lin + n - 1) & cpu->lin_mask;
+
+    TRY(x86_lin_probe(cpu, lin, 1, X86_W));
+    return (lin ^ last) >> 12 ? x86_lin_probe(cpu, last & ~4095ull, 1, X86_W) : X86_OK;
+}
+
 int fp_alignment_check(struct x86_cpu *cpu, const struct x86_insn *in, unsigned n, unsigned align,
                        unsigned access)
 {
@@ -164,8 +172,8 @@ static int store_operand(struct x86_cpu *cpu, const struct x86_insn *in,
     if (likely(!bytewise(cpu, id)))
         return fp_store(cpu, in, buf, id->mem_size, id->mem_align);
     TRY(x86_linear(cpu, in->seg, ea, id->mem_size, X86_W, &lin));
-    for (unsigned i = 0; i < id->mem_size; i += id->mem_size - 1)
-        TRY(x86_lin_probe(cpu, (lin + i) & cpu->lin_mask, 1, X86_W));
+    TRY(fp_canonical_check(cpu, in->seg, lin, id->mem_size));
+    TRY(fp_probe_bytewise(cpu, lin, id->mem_size));
     for (unsigned i = 0; i < id->mem_size; i++)
         TRY(x86_write_bytes(cpu, in->seg, ea + i, buf + i, 1));
     return X86_OK;

@@ -106,8 +106,7 @@ static must_check int probe_element(struct x86_cpu *cpu, unsigned seg, u64 ea, u
     TRY(fp_canonical_check(cpu, seg, lin, size));
     if (likely(!alignment_armed(cpu)))
         return x86_lin_probe(cpu, lin, size, X86_W);
-    TRY(x86_lin_probe(cpu, lin, 1, X86_W));
-    return x86_lin_probe(cpu, (lin + size - 1) & cpu->lin_mask, 1, X86_W);
+    return fp_probe_bytewise(cpu, lin, size);
 }
 
 static must_check int store_element(struct x86_cpu *cpu, unsigned seg, u64 ea, const u8 *from,

@@ -47,6 +47,16 @@ static void note_large(struct x86_tlb *t, u64 lin, u64 size)
     t->large_base = lin & mask;
 }
 
+/* Notes that entry i of a set holds something; too many make the list incomplete. */
+static void note_filled(struct x86_tlb *t, unsigned set, unsigned i)
+{
+    if (t->filled < X86_TLB_FILLED) {
+        t->fill[t->filled].set = (u16)set;
+        t->fill[t->filled].index = (u16)i;
+    }
+    t->filled += t->filled <= X86_TLB_FILLED;
+}
+
 void x86_tlb_fill(struct x86_cpu *cpu, unsigned set, u64 lin, const struct x86_walk *w,
                   const struct x86_page *pg, bool write)
 {
@@ -56,6 +66,7 @@ void x86_tlb_fill(struct x86_cpu *cpu, unsigned set, u64 lin, const struct x86_w
     u64 page = lin & ~4095ull;
     bool watched = cpu->s.dr7 & DR7_ENABLES && x86_debug_watches_page(cpu, page);
 
+    note_filled(t, set, i);
     entry_clear(e);
     if (w->readable && !watched)
         e->tag_read = page;
@@ -71,19 +82,48 @@ void x86_tlb_fill(struct x86_cpu *cpu, unsigned set, u64 lin, const struct x86_w
         note_large(t, lin, w->page_size);
 }
 
+/* Everything, when the list of fills is complete: only those, wherever they are. */
+static void flush_all(struct x86_tlb *t)
+{
+    if (t->filled > X86_TLB_FILLED)
+        memset(t->set, 0xff, sizeof(t->set));
+    else
+        for (unsigned k = 0; k < t->filled; k++)
+            entry_clear(&t->set[t->fill[k].set][t->fill[k].index]);
+    t->filled = 0;
+    t->large = false;
+}
+
+static void flush_local_entry(struct x86_tlb *t, unsigned set, unsigned i)
+{
+    if (!t->global[set][i])
+        entry_clear(&t->set[set][i]);
+    else if (entry_used(&t->set[set][i]))
+        note_filled(t, set, i);
+}
+
+/* Global entries stay, and make the new list. */
+static void flush_local(struct x86_tlb *t)
+{
+    unsigned filled = t->filled;
+
+    t->filled = 0;
+    if (filled <= X86_TLB_FILLED) {
+        for (unsigned k = 0; k < filled; k++)
+            flush_local_entry(t, t->fill[k].set, t->fill[k].index);
+        return;
+    }
+    for (unsigned set = 0; set < X86_TLB_SETS; set++)
+        for (unsigned i = 0; i < X86_TLB_SIZE; i++)
+            flush_local_entry(t, set, i);
+}
+
 void x86_tlb_flush(struct x86_cpu *cpu, bool globals_too)
 {
-    struct x86_tlb *t = &cpu->tlbs;
-
-    if (globals_too) {
-        memset(t->set, 0xff, sizeof(t->set));
-        t->large = false;
-    } else {
-        for (unsigned set = 0; set < X86_TLB_SETS; set++)
-            for (unsigned i = 0; i < X86_TLB_SIZE; i++)
-                if (!t->global[set][i])
-                    entry_clear(&t->set[set][i]);
-    }
+    if (globals_too)
+        flush_all(&cpu->tlbs);
+    else
+        flush_local(&cpu->tlbs);
     notify(cpu, ~0ull);
 }
 

@@ -3,7 +3,7 @@
 
 #include "base/types.h"
 
-#define X86_TLB_BITS 9
+#define X86_TLB_BITS 11
 #define X86_TLB_SIZE (1u << X86_TLB_BITS)
 
 /* Sets: by privilege of the access, because SMAP and U/S change what a page allows. */
@@ -23,6 +23,9 @@ struct x86_tlb_entry {
     u64 addend;
 };
 
+/* Flushes clear the entries filled since the last one, as long as they fit in this list. */
+#define X86_TLB_FILLED 256
+
 struct x86_tlb {
     struct x86_tlb_entry set[X86_TLB_SETS][X86_TLB_SIZE];
     struct x86_tlb_entry empty[X86_TLB_SIZE]; /* never filled */
@@ -32,6 +35,10 @@ struct x86_tlb {
     /* One aligned range around all large pages with entries: INVLPG in it looks at every entry. */
     u64 large_base, large_mask;
     bool large;
+    unsigned filled; /* fills since the last flush; past X86_TLB_FILLED the list is incomplete */
+    struct {
+        u16 set, index;
+    } fill[X86_TLB_FILLED];
 };
 
 static inline unsigned x86_tlb_index(u64 lin)

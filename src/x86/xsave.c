@@ -133,9 +133,12 @@ static must_check int flush(struct x86_cpu *cpu, u64 lin, const u8 *image, unsig
 static must_check int image_linear(struct x86_cpu *cpu, const struct x86_insn *in, unsigned n,
                                    unsigned align, unsigned access, u64 *lin)
 {
-    TRY(x86_linear(cpu, in->seg, x86_ea(cpu, in), n, access, lin));
+    /* Processors look at where the area begins, then at its alignment, then at where it ends. */
+    TRY(x86_linear(cpu, in->seg, x86_ea(cpu, in), 1, access, lin));
     TRY(fp_canonical_check(cpu, in->seg, *lin, n));
-    return *lin & (align - 1) ? x86_gp(cpu, 0) : X86_OK;
+    if (*lin & (align - 1))
+        return x86_gp(cpu, 0);
+    return x86_linear(cpu, in->seg, x86_ea(cpu, in), n, access, lin);
 }
 
 /* --- FXSAVE, FXRSTOR -------------------------------------------------------------------------- */

@@ -73,7 +73,7 @@ static bool in_parts(const struct dcase *c)
 /* #AC or #GP for a misaligned FXSAVE or XSAVE area. */
 static bool area_misaligned(const struct dcase *c, const struct outcome *n, const struct outcome *g)
 {
-    return n->trap == X86_AC && g->trap == X86_GP && c->valid && c->ops[0].size > 80;
+    return n->trap == X86_AC && g->trap == X86_GP && c->valid && c->ops[0].size >= 80;
 }
 
 /* In one page, or both in the operand. */
@@ -83,16 +83,24 @@ static bool near(const struct dcase *c, u64 a, u64 b)
     return a >> 12 == b >> 12 || (((a - c->ea) & mask) < 4096 && ((b - c->ea) & mask) < 4096);
 }
 
+/* A page fault in one part, a limit or a bad header in another. */
+static bool fault_pair(int a, int b)
+{
+    bool a_segment = a == X86_GP || a == X86_SS_FAULT, b_segment = b == X86_GP || b == X86_SS_FAULT;
+    return (a == X86_PF && b_segment) || (a_segment && b == X86_PF);
+}
+
 static const char *compare_trap(const struct dcase *c, const struct outcome *n,
                                 const struct outcome *g)
 {
     if (n->trap != g->trap)
         return (area_misaligned(c, n, g) && excuse(RULE_AREA_AC)) ||
-                       (n->trap == X86_PF && g->trap == X86_GP && in_parts(c) && excuse(RULE_PARTS))
+                       (in_parts(c) && fault_pair(n->trap, g->trap) && excuse(RULE_PARTS))
                    ? NULL
                    : "exception";
     if (n->trap == X86_PF) {
-        if (!pf_error_equal(n, g))
+        bool parts = n->cr2 != g->cr2 && in_parts(c) && near(c, n->cr2, g->cr2);
+        if (!pf_error_equal(n, g) && !parts)
             return "error code";
         if (n->cr2 != g->cr2 && !(in_parts(c) && near(c, n->cr2, g->cr2) && excuse(RULE_PARTS)))
             return "cr2";

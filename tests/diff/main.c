@@ -98,6 +98,17 @@ struct totals {
     u64 states, insns, mismatches, skipped, traps, by_mode[3];
 };
 
+/* By chance a far return or a truncated target leads back into the bytes just installed: what comes
+ * next is another test than the one meant, and may never end. */
+static bool lands_inside(const struct dcase *c, const struct outcome *guest)
+{
+    u64 base = guest->s.sel[X86_CS] == LDT_SEL(LDT_CODE16) ? CODE_ADDR : 0;
+    u64 off = guest->s.rip + base - c->start;
+    bool same_code = guest->s.sel[X86_CS] == c->in.sel[X86_CS];
+
+    return guest->trap < 0 && off < c->len + 16 && !(off == c->len && same_code);
+}
+
 static void run_case(const struct options *o, u64 index, struct totals *t)
 {
     static struct dcase c;
@@ -107,6 +118,12 @@ static void run_case(const struct options *o, u64 index, struct totals *t)
     if (ok) {
         install(&c);
         guest_run(&c, &guest);
+        if (lands_inside(&c, &guest)) {
+            t->skipped++;
+            uninstall(&c);
+            memory_restore();
+            return;
+        }
         native_run(&c, &native);
         const char *what = compare(&c, &native, &guest);
         t->states++;

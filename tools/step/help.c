@@ -8,7 +8,7 @@ const char step_help[] =
     "Runs conformance cases on the processor core: one JSON object a line in, one a line out.\n"
     "\n"
     "options\n"
-    "  --cpu MODEL        CPU model for cases that name none (default host)\n"
+    "  --cpu MODEL        CPU model for cases that name none (default host; sst: ring3-v2)\n"
     "  --format json|sst  json lines on standard input (default), or files of published\n"
     "                     single-step data (JSON or MOO, gzipped or not), compared and counted\n"
     "  --model NAME       sst: the processor the data were recorded on: 8088, 286 or 386\n"

@@ -7,6 +7,7 @@
 #include "step.h"
 
 #define DEFAULT_CPU "host"
+#define DEFAULT_SST_CPU "ring3-v2" /* old data: F3 0F BC is BSF there, not TZCNT */
 
 struct options {
     bool sst;
@@ -31,7 +32,7 @@ static int parse_options(int argc, char **argv, struct options *o)
                                           {NULL, 0, NULL, 0}};
     int opt;
 
-    *o = (struct options){.cpu = DEFAULT_CPU, .sst_opt = {.model = "386", .verbose = 3}};
+    *o = (struct options){.cpu = NULL, .sst_opt = {.model = "386", .verbose = 3}};
     while ((opt = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
         switch (opt) {
         case 'f':
@@ -53,6 +54,8 @@ static int parse_options(int argc, char **argv, struct options *o)
         default: fputs("ring3-step: try --help\n", stderr); return 2;
         }
     }
+    if (!o->cpu)
+        o->cpu = o->sst ? DEFAULT_SST_CPU : DEFAULT_CPU;
     o->sst_opt.cpu = o->cpu;
     return 0;
 }

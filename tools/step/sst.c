@@ -190,8 +190,8 @@ static bool known_difference(const struct sst_run *run, const struct sst_test *t
         return true; /* FLAGS bits 12-15 are 1 (8086) or 0 (80286) when pushed */
     if (run->model == MODEL_286)
         return false;
-    if (run->r
-            .has_exc) /* the 8086 knows neither #UD nor #GP; its #DE returns behind the instruction */
+    /* The 8086 knows neither #UD nor #GP, and its #DE returns behind the instruction. */
+    if (run->r.has_exc)
         return true;
     switch (op) {
     case 0x0f: /* POP CS */
