@@ -1,4 +1,4 @@
-/* kernels.c - integer work for the benches: the same code natively and in a guest without an operating system */
+/* kernels.c - integer work for the benches: the same code natively and in a bare guest */
 #include "kernels.h"
 
 static u32 rotr(u32 x, unsigned n)

@@ -61,6 +61,9 @@ static bool in_parts(const struct dcase *c)
     for (unsigned i = 0; c->valid && i < c->z.operand_count_visible; i++)
         if (c->ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY && c->ops[i].size > 64)
             return true;
+    if (c->valid && c->z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR &&
+        c->z.mnemonic == ZYDIS_MNEMONIC_CALL)
+        return true; /* two pushes */
     switch (c->z.mnemonic) {
     case ZYDIS_MNEMONIC_VMASKMOVPS:
     case ZYDIS_MNEMONIC_VMASKMOVPD:
@@ -79,7 +82,7 @@ static bool area_misaligned(const struct dcase *c, const struct outcome *n, cons
 /* In one page, or both in the operand. */
 static bool near(const struct dcase *c, u64 a, u64 b)
 {
-    u64 mask = c->mode == MODE_64 ? ~0ull : 0xffffffff;
+    u64 mask = c->z.address_width == 16 ? 0xffff : c->mode == MODE_64 ? ~0ull : 0xffffffff;
     return a >> 12 == b >> 12 || (((a - c->ea) & mask) < 4096 && ((b - c->ea) & mask) < 4096);
 }
 

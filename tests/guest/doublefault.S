@@ -34,7 +34,8 @@ main:
     orb $0x80, GATE(UD) + 5
     andb $0x7f, GATE(GP) + 5
     EXPECT(DF, 0, xor %ecx, %ecx; not %ecx; rdmsr)
-    EXPECT(DF, 0, xor %edx, %edx; xor %ecx, %ecx; mov %ecx, %eax; andb $0x7f, GATE(DE) + 5; div %ecx)
+    EXPECT(DF, 0, xor %edx, %edx; xor %ecx, %ecx; mov %ecx, %eax; andb $0x7f, GATE(DE) + 5;
+           div %ecx)
     orb $0x80, GATE(DE) + 5
     orb $0x80, GATE(GP) + 5
     /* #PF with its gate gone: #NP is contributory, after a page fault that doubles. */

@@ -129,7 +129,8 @@ main:
     bt $28, %ecx
     jnc 1f
     EXPECT(UD, 0, vaddps %xmm0, %xmm0, %xmm0) /* XCR0.AVX is clear */
-    EXPECT(NONE, 0, xor %ecx, %ecx; xor %edx, %edx; mov $7, %eax; xsetbv; vaddps %xmm0, %xmm0, %xmm0)
+    EXPECT(NONE, 0, xor %ecx, %ecx; xor %edx, %edx; mov $7, %eax; xsetbv;
+           vaddps %xmm0, %xmm0, %xmm0)
 1:  ret
 
     .data

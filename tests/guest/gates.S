@@ -15,8 +15,8 @@
 #define S_CODE1 0x88
 #define S_STACK1 0x90
 #define CALL_GATE(sel, target, code, attr)                                                         \
-    mov $target, %eax; mov %ax, gdt + (sel); movw $(code), gdt + (sel) + 2; movw $(attr), gdt + (sel) + 4; \
-    shr $16, %eax; mov %ax, gdt + (sel) + 6
+    mov $target, %eax; mov %ax, gdt + (sel); movw $(code), gdt + (sel) + 2;                        \
+    movw $(attr), gdt + (sel) + 4; shr $16, %eax; mov %ax, gdt + (sel) + 6
 
     .code32
 main:
@@ -75,11 +75,13 @@ main:
     CHECK(exc_cs, $S_CODE1 + 1)
 
     /* RETF to CPL 3 releases parameters there, too, and nulls DS that is not for CPL 3. */
-    EXPECT(USER_DONE, 0, pushl $0x23; pushl $user_stack32 - 32; pushl $0x1b; pushl $user_after_retf; lret)
+    EXPECT(USER_DONE, 0, pushl $0x23; pushl $user_stack32 - 32; pushl $0x1b;
+           pushl $user_after_retf; lret)
     CHECK(exc_sp, $user_stack32 - 32)
     CHECK(exc_ds, $0)
     EXPECT(GP, 0x20, pushl $0x20; pushl $user_stack32; pushl $0x1b; pushl $user_done; lret)
-    EXPECT(GP, 0x18, pushl $0x18; pushl $user_done; lret) /* RPL below DPL: code of level 3 as level 0 */
+    /* RPL below DPL: code of level 3 as level 0 */
+    EXPECT(GP, 0x18, pushl $0x18; pushl $user_done; lret)
 
     /* Interrupt gates clear IF, trap gates do not. */
     mov $trap_handler, %eax
@@ -128,8 +130,10 @@ main:
     USER(GP, 0, user_in60)
     USER(GP, 0, user_inw61) /* 61 and 62 */
     USER(GP, 0, user_in_far) /* beyond the map */
-    EXPECT(USER_DONE, 0, pushl $0x23; pushl $user_stack32; pushl $0x3002; pushl $0x1b; pushl $user_cli; iret)
-    EXPECT(USER_DONE, 0, pushl $0x23; pushl $user_stack32; pushl $0x3002; pushl $0x1b; pushl $user_in60; iret)
+    EXPECT(USER_DONE, 0, pushl $0x23; pushl $user_stack32; pushl $0x3002; pushl $0x1b;
+           pushl $user_cli; iret)
+    EXPECT(USER_DONE, 0, pushl $0x23; pushl $user_stack32; pushl $0x3002; pushl $0x1b;
+           pushl $user_in60; iret)
     /* BOUND, INTO. */
     movl $1, bounds
     movl $5, bounds + 4

@@ -37,7 +37,8 @@ main:
     CHECK(exc_cs, $0x1b)
     CHECK(%rax, $0x11223344)
     mov $tss_stack_top - 0x100, %edx
-    EXPECT(UD, 0, sub $20, %rsp; movl $98f, (%rsp); movl $8, 4(%rsp); movl $2, 8(%rsp); mov %edx, 12(%rsp); movl $0x10, 16(%rsp); iretl; 98: ud2)
+    EXPECT(UD, 0, sub $20, %rsp; movl $98f, (%rsp); movl $8, 4(%rsp); movl $2, 8(%rsp);
+           mov %edx, 12(%rsp); movl $0x10, 16(%rsp); iretl; 98: ud2)
     CHECK(exc_sp, %rdx)
     /* Data segments that CPL 3 may not have become null. */
     mov $0x10, %eax

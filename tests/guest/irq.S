@@ -4,9 +4,13 @@
 
 #define IRQ0 0x20
 /* Channel 0, mode 2, about 1 ms. */
-#define PIT_PERIODIC movb $0x34, %al; outb %al, $0x43; movb $(1193 & 0xff), %al; outb %al, $0x40; movb $(1193 >> 8), %al; outb %al, $0x40
+#define PIT_PERIODIC                                                                               \
+    movb $0x34, %al; outb %al, $0x43; movb $(1193 & 0xff), %al; outb %al, $0x40;                   \
+    movb $(1193 >> 8), %al; outb %al, $0x40
 /* Channel 0, mode 0: one interrupt in about 1 ms. */
-#define PIT_ONCE movb $0x30, %al; outb %al, $0x43; movb $(1193 & 0xff), %al; outb %al, $0x40; movb $(1193 >> 8), %al; outb %al, $0x40
+#define PIT_ONCE                                                                                   \
+    movb $0x30, %al; outb %al, $0x43; movb $(1193 & 0xff), %al; outb %al, $0x40;                   \
+    movb $(1193 >> 8), %al; outb %al, $0x40
 
     .code64
 main:

@@ -19,7 +19,8 @@ main:
     mov $PAGE(64) + 8, %eax
     CHECK(exc_cr2, %rax)
     EXPECT(PF, PF_W, lock incl PAGE(64)) /* read-modify-write counts as a write */
-    EXPECT(PF, PF_W, mov $PAGE(63) + 0xffe, %ebx; mov %eax, (%rbx)) /* only the second page is missing */
+    /* only the second page is missing */
+    EXPECT(PF, PF_W, mov $PAGE(63) + 0xffe, %ebx; mov %eax, (%rbx))
     mov $PAGE(64), %eax
     CHECK(exc_cr2, %rax)
 

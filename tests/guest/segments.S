@@ -80,11 +80,14 @@ main:
     EXPECT(NONE, 0, mov %fs:0, %al)
     movb $0x93, gdt + S_DATA + 5
     /* Stack limits are #SS(0). */
-    EXPECT(SS_FAULT, 0, pushl $S_DPL3 + 3; pushl $0x1004; pushl $2; pushl $0x1b; pushl $user_push; iret)
+    EXPECT(SS_FAULT, 0, pushl $S_DPL3 + 3; pushl $0x1004; pushl $2; pushl $0x1b;
+           pushl $user_push; iret)
     CHECK(exc_sp, $0x1004)
-    EXPECT(USER_DONE, 0, pushl $S_DPL3 + 3; pushl $0x1000; pushl $2; pushl $0x1b; pushl $user_push; iret)
+    EXPECT(USER_DONE, 0, pushl $S_DPL3 + 3; pushl $0x1000; pushl $2; pushl $0x1b;
+           pushl $user_push; iret)
     CHECK(exc_sp, $0xffc)
-    EXPECT(SS_FAULT, 0, pushl $S_DPL3 + 3; pushl $0x1000; pushl $2; pushl $0x1b; pushl $user_pop; iret)
+    EXPECT(SS_FAULT, 0, pushl $S_DPL3 + 3; pushl $0x1000; pushl $2; pushl $0x1b; pushl $user_pop;
+           iret)
     /* VERR, VERW, LAR, LSL. */
     mov $S_RO, %eax
     verr %ax

@@ -40,7 +40,7 @@ no_smep:
     /* AC in RFLAGS does not help implicit accesses: an LDT in a user page. */
     mov $0x00cf93000000ffff, %rax
     mov %rax, PAGE(65)
-    mov $(0x0000000000000fff + ((PAGE(65) & 0xffffff) << 16) + ((PAGE(65) & 0xff000000) << 32)), %rax
+    mov $(0xfff + ((PAGE(65) & 0xffffff) << 16) + ((PAGE(65) & 0xff000000) << 32)), %rax
     bts $47, %rax /* present */
     bts $41, %rax /* type 2 */
     mov %rax, gdt + SEL_FREE

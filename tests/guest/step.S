@@ -74,7 +74,8 @@ main:
     mov $0xffff0ff0, %eax
     mov %rax, %dr6
     mov %rsp, %rbp
-    EXPECT(DB, 0, pushq $0x10; pushq %rbp; pushq $FLAG_RF + 2; pushq $8; pushq $bp_loop; iretq; bp_loop: inc %ebx; jmp bp_loop)
+    EXPECT(DB, 0, pushq $0x10; pushq %rbp; pushq $FLAG_RF + 2; pushq $8; pushq $bp_loop; iretq;
+           bp_loop: inc %ebx; jmp bp_loop)
     CHECK(%rbx, $1)
     /* Data breakpoints: traps, after the access. */
     xor %eax, %eax

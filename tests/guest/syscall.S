@@ -4,7 +4,8 @@
 
     .code64
 main:
-    WRMSR64(MSR_STAR, $0, $0x001b0008) /* SYSRET: 1b + 8 data, + 16 64-bit code, itself 32-bit code */
+    /* SYSRET: 1b + 8 data, + 16 64-bit code, itself 32-bit code */
+    WRMSR64(MSR_STAR, $0, $0x001b0008)
     WRMSR64(MSR_LSTAR, $entry64, $0)
     WRMSR64(MSR_CSTAR, $entry32, $0)
     WRMSR64(MSR_SFMASK, $FLAG_IF + FLAG_TF + 1, $0)
@@ -32,7 +33,8 @@ main:
     cpuid
     cmp $0x68747541, %ebx
     je 1f
-    EXPECT(UD, 0, pushq $0x23; pushq $USER_STACK; pushq $2; pushq $0x1b; pushq $user_syscall32; iretq)
+    EXPECT(UD, 0, pushq $0x23; pushq $USER_STACK; pushq $2; pushq $0x1b; pushq $user_syscall32;
+           iretq)
 1:
     /* SYSRET to a non-canonical address: #GP at CPL 0 (Intel). */
     xor %eax, %eax

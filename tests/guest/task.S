@@ -11,11 +11,13 @@
 #define T_LDT 0x70
 
 #define TSS_DESC(sel, tss)                                                                         \
-    mov $tss, %eax; movw $0x67, gdt + (sel); mov %ax, gdt + (sel) + 2; shr $16, %eax;               \
-    mov %al, gdt + (sel) + 4; movb $0x89, gdt + (sel) + 5; movb $0, gdt + (sel) + 6; mov %ah, gdt + (sel) + 7
-#define TSS_FILL(tss, ip, stack)                                                                    \
-    movl $(ip), tss + 32; movl $2, tss + 36; movl $(stack), tss + 56; movl $0x10, tss + 72;          \
-    movl $8, tss + 76; movl $0x10, tss + 80; movl $0x10, tss + 84; movl $0x10, tss + 88; movl $0x10, tss + 92
+    mov $tss, %eax; movw $0x67, gdt + (sel); mov %ax, gdt + (sel) + 2; shr $16, %eax;              \
+    mov %al, gdt + (sel) + 4; movb $0x89, gdt + (sel) + 5; movb $0, gdt + (sel) + 6;               \
+    mov %ah, gdt + (sel) + 7
+#define TSS_FILL(tss, ip, stack)                                                                   \
+    movl $(ip), tss + 32; movl $2, tss + 36; movl $(stack), tss + 56; movl $0x10, tss + 72;        \
+    movl $8, tss + 76; movl $0x10, tss + 80; movl $0x10, tss + 84; movl $0x10, tss + 88;           \
+    movl $0x10, tss + 92
 #define BUSY(sel) movzbl gdt + (sel) + 5, %eax; shr $1, %eax; and $1, %eax
 
     .code32

@@ -8,9 +8,9 @@
 /* Code of virtual-8086 mode is copied to 1000:0, its stack is 2000:1000, the 8086 IVT at 0. */
 #define V86_SEG 0x1000
 #define V86(vec, err, label, flags)                                                                \
-    EXPECT_BEGIN; pushl $0x5555; pushl $0x4444; pushl $0x3333; pushl $0x2222; pushl $0x2000; pushl $0x1000; \
-    pushl $FLAG_VM + 2 + (flags); pushl $V86_SEG; pushl $(label) - v86_code; iret;                  \
-    EXPECT_END(vec, err)
+    EXPECT_BEGIN; pushl $0x5555; pushl $0x4444; pushl $0x3333; pushl $0x2222; pushl $0x2000;       \
+    pushl $0x1000; pushl $FLAG_VM + 2 + (flags); pushl $V86_SEG; pushl $(label) - v86_code;        \
+    iret; EXPECT_END(vec, err)
 #define IOPL3 0x3000
 
     .code32
@@ -125,11 +125,13 @@ main:
     CR4_CLEAR(CR4_VME)
     /* PVI: the same for CPL 3 in protected mode. */
     CR4_SET(CR4_PVI)
-    EXPECT(USER_DONE, 0, pushl $0x23; pushl $user_stack32; pushl $FLAG_VIF + 2; pushl $0x1b; pushl $user_cli; iret)
+    EXPECT(USER_DONE, 0, pushl $0x23; pushl $user_stack32; pushl $FLAG_VIF + 2; pushl $0x1b;
+           pushl $user_cli; iret)
     mov exc_flags, %eax
     and $FLAG_VIF, %eax
     CHECK(%eax, $0)
-    EXPECT(GP, 0, pushl $0x23; pushl $user_stack32; pushl $FLAG_VIP + 2; pushl $0x1b; pushl $user_sti; iret)
+    EXPECT(GP, 0, pushl $0x23; pushl $user_stack32; pushl $FLAG_VIP + 2; pushl $0x1b;
+           pushl $user_sti; iret)
     CR4_CLEAR(CR4_PVI)
     USER(GP, 0, user_cli)
 no_vme:

@@ -169,7 +169,7 @@ static void exit_round_trip(void **state)
     assert_int_equal(frame_get_exit(&frame, &kind, &value), -EPROTO);
 }
 
-/* Random bytes: every call ends, takes no more than it was given and fails for good or not at all. */
+/* Random bytes: every call ends, takes no more than it was given and fails for good or never. */
 static void random_bytes_never_escape(void **state)
 {
     uint64_t seed = 88172645463325252u;
