@@ -82,7 +82,7 @@ static bool area_misaligned(const struct dcase *c, const struct outcome *n, cons
 /* In one page, or both in the operand. */
 static bool near(const struct dcase *c, u64 a, u64 b)
 {
-    u64 mask = c->z.address_width == 16 ? 0xffff : c->mode == MODE_64 ? ~0ull : 0xffffffff;
+    u64 mask = c->z.address_width == 64 ? ~0ull : c->z.address_width == 32 ? 0xffffffff : 0xffff;
     return a >> 12 == b >> 12 || (((a - c->ea) & mask) < 4096 && ((b - c->ea) & mask) < 4096);
 }
 
