@@ -6,7 +6,7 @@
 
 #include "step.h"
 
-#define DEFAULT_CPU "host"
+#define DEFAULT_CPU     "host"
 #define DEFAULT_SST_CPU "ring3-v2" /* old data: F3 0F BC is BSF there, not TZCNT */
 
 struct options {
