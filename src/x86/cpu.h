@@ -111,18 +111,16 @@ struct x86_ops {
 #define X86_ATTN_IRQ    BIT(1) /* ask ops->irq_pending; stays set while pending but masked */
 #define X86_ATTN_NMI    BIT(2)
 #define X86_ATTN_SHADOW BIT(3) /* s.shadow has STI or MOV SS set */
-#define X86_ATTN_STEP \
-    BIT(4) /* RFLAGS.TF or RF set, dr6_pending, or DR7 code breakpoints: one at a time */
-#define X86_ATTN_CODE BIT(5) /* code of the running block may have changed; the engine clears it */
-#define X86_ATTN_HALT BIT(6) /* s.activity is not X86_ACTIVE */
+#define X86_ATTN_STEP   BIT(4) /* TF or RF, dr6_pending, or DR7 breakpoints: one at a time */
+#define X86_ATTN_CODE   BIT(5) /* code of the running block may have changed; the engine clears it */
+#define X86_ATTN_HALT   BIT(6) /* s.activity is not X86_ACTIVE */
 
 /* What an instruction asks of x86_retire. Cleared there and whenever x86_boundary lets one
  * execute. */
 #define X86_RETIRE_NO_STEP BIT(0) /* no single-step trap for it, whatever TF was: INT n, SYSCALL */
 #define X86_RETIRE_KEEP_RF BIT(1) /* it loaded RF itself: IRET, task switch */
-#define X86_RETIRE_MID_REP \
-    BIT(2) /* `rep` in progress, RIP still on it: RF stays, and is pushed as 1 */
-#define X86_RETIRE_BRANCH BIT(3) /* it branched, says the engine; matters with DEBUGCTL.BTF only */
+#define X86_RETIRE_MID_REP BIT(2) /* `rep` in progress, RIP on it: RF stays, and is pushed as 1 */
+#define X86_RETIRE_BRANCH  BIT(3) /* it branched, says the engine; matters with DEBUGCTL.BTF only */
 
 enum x86_paging { X86_PAGING_NONE, X86_PAGING_32, X86_PAGING_PAE, X86_PAGING_4LEVEL };
 

@@ -5,8 +5,7 @@
 #include "x86/exec.h"
 #include "x86/optable.h"
 
-/* --- handlers by mnemonic
- * ------------------------------------------------------------------------ */
+/* --- handlers by mnemonic --------------------------------------------------------------------- */
 
 #define X86_OP(mnem, name, fl)  X86_HANDLER(name);
 #define X86_OPS(mnem, name, fl) extern x86_exec_fn *const x86_sizes_##name[4];
@@ -37,8 +36,7 @@ static const struct op_row op_rows[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 #undef X86_OPF
 };
 
-/* --- CPUID gate
- * ----------------------------------------------------------------------------------- */
+/* --- CPUID gate ------------------------------------------------------------------------------- */
 
 enum { ISA_DENIED, ISA_ALWAYS, ISA_FEATURE0 };
 
@@ -65,8 +63,7 @@ static bool isa_allowed(const struct x86_cpu *cpu, const ZydisDecodedInstruction
            z->meta.isa_set == ZYDIS_ISA_SET_BMI2 || x86_has(cpu, X86_FEATURE_AVX);
 }
 
-/* --- condensing
- * ----------------------------------------------------------------------------------- */
+/* --- condensing ------------------------------------------------------------------------------- */
 
 static u8 reg_number(ZydisRegister r)
 {
@@ -208,8 +205,7 @@ static void condense(struct x86_insn *in, const ZydisDecodedInstruction *z,
     mend(in, z);
 }
 
-/* --- binding
- * -------------------------------------------------------------------------------------- */
+/* --- binding ---------------------------------------------------------------------------------- */
 
 static int op_undefined(struct x86_cpu *cpu, const struct x86_insn *in)
 {
@@ -304,8 +300,7 @@ static void bind(struct x86_cpu *cpu, struct x86_insn *in, const ZydisDecodedIns
     }
 }
 
-/* --- entry
- * ---------------------------------------------------------------------------------------- */
+/* --- entry ------------------------------------------------------------------------------------ */
 
 static void decoder_for(const struct x86_cpu *cpu, ZydisDecoder *d)
 {

@@ -130,8 +130,7 @@ DIV_SIZE(64)
 x86_exec_fn *const x86_sizes_div[4] = {div_8, div_16, div_32, div_64};
 x86_exec_fn *const x86_sizes_idiv[4] = {idiv_8, idiv_16, idiv_32, idiv_64};
 
-/* --- decimal arithmetic (SDM vol. 2); invalid in 64-bit mode, where Zydis refuses them
- * --------------- */
+/* --- decimal arithmetic (SDM vol. 2); invalid in 64-bit mode, where Zydis refuses them -------- */
 
 static void flags_write(struct x86_cpu *cpu, u64 mask, u64 set)
 {

@@ -3,10 +3,11 @@
 
 /* --- descriptors ------------------------------------------------------------------------------ */
 
-/*  63    56 55   52 51   48 47    40 39         16 15       0 | base   | attr  | limit | attr   |
- * base        | limit    |   code, data, LDT, TSS | offset 31:16           | attr   | n | selector
- * | offset  |   gates; 36:32 parameters or IST (SDM vol. 3 figures 3-8, 5-8, 6-2.) Long-mode system
- * descriptors go on with bits 63:32 of the base or offset. */
+/*  63    56 55   52 51   48 47    40 39         16 15       0
+ * | base   | attr  | limit | attr   | base        | limit    |   code, data, LDT, TSS
+ * | offset 31:16           | attr   | n | selector | offset  |   gates; 36:32 parameters or IST
+ * (SDM vol. 3 figures 3-8, 5-8, 6-2.) Long-mode system descriptors go on with bits 63:32 of the
+ * base or offset. */
 void x86_desc_parse(u64 low, u64 high, struct x86_desc *out)
 {
     out->attr = low >> 40 & 0xf0ff;

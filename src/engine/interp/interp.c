@@ -33,8 +33,7 @@ struct engine_vcpu {
     bool remapped; /* RAM slots or write permissions changed */
 };
 
-/* --- events from memory
- * --------------------------------------------------------------------------- */
+/* --- events from memory ----------------------------------------------------------------------- */
 
 static void on_code_written(void *ctx, u64 gpa, u64 len)
 {
@@ -91,8 +90,7 @@ static void take_over_writes(struct engine_vcpu *v)
         x86_tlb_flush(v->cpu, true);
 }
 
-/* --- blocks
- * --------------------------------------------------------------------------------------- */
+/* --- blocks ----------------------------------------------------------------------------------- */
 
 /* Linear address of the next instruction. */
 static inline u64 next_lin(const struct x86_cpu *cpu)
@@ -169,8 +167,7 @@ static int get_block(struct engine_vcpu *v, struct iblock **out)
     return X86_OK;
 }
 
-/* --- the loop
- * ------------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static int run_block(struct engine_vcpu *v)
 {
@@ -234,8 +231,7 @@ static void interp_run(struct engine_vcpu *v, struct vcpu_exit *exit)
     }
 }
 
-/* --- engine
- * --------------------------------------------------------------------------------------- */
+/* --- engine ----------------------------------------------------------------------------------- */
 
 static int interp_probe(struct err *e)
 {

@@ -6,15 +6,22 @@
 
 #include "engine/script/script.h"
 
-/* # comment outb|outw|outl PORT VALUE             port write inb|inw|inl PORT [& MASK] [OP
- * VALUE]  port read writeb|w|l|q ADDR VALUE               MMIO write readb|w|l|q ADDR [& MASK]
- * [OP VALUE]  MMIO read mem ADDR = BYTE...                    guest memory, bytes in hex mem
- * ADDR == BYTE... step TIME                             10ns, 5us, 1ms, 2s: moves the clock
- * irq|nmi [OP VALUE]                    is an interrupt deliverable, was an NMI latched (taking
- * it) ack [OP VECTOR|-1]                    acknowledges an interrupt rdmsr MSR [& MASK] [OP
- * VALUE] | rdmsr MSR fails wrmsr MSR VALUE [fails] cr8 = VALUE | cr8 OP VALUE, tsc OP VALUE,
- * ferr 0|1 cpu N                                 the vCPU that acts from here on repeat N ...
- * end OP is == != < <= > >=, unsigned. Numbers are decimal or 0x hex. */
+/*   # comment
+ *   outb|outw|outl PORT VALUE             port write
+ *   inb|inw|inl PORT [& MASK] [OP VALUE]  port read
+ *   writeb|w|l|q ADDR VALUE               MMIO write
+ *   readb|w|l|q ADDR [& MASK] [OP VALUE]  MMIO read
+ *   mem ADDR = BYTE...                    guest memory, bytes in hex
+ *   mem ADDR == BYTE...
+ *   step TIME                             10ns, 5us, 1ms, 2s: moves the clock
+ *   irq|nmi [OP VALUE]                    is an interrupt deliverable, was an NMI latched (takes it)
+ *   ack [OP VECTOR|-1]                    acknowledges an interrupt
+ *   rdmsr MSR [& MASK] [OP VALUE] | rdmsr MSR fails
+ *   wrmsr MSR VALUE [fails]
+ *   cr8 = VALUE | cr8 OP VALUE, tsc OP VALUE, ferr 0|1
+ *   cpu N                                 the vCPU that acts from here on
+ *   repeat N ... end
+ * OP is == != < <= > >=, unsigned. Numbers are decimal or 0x hex. */
 
 #define LINE_MAX_BYTES 1024
 #define WORDS_MAX      72
