@@ -1,8 +1,8 @@
 /* agent.c - guest-side init: mounts, runs one command or a shell, powers off
  *
  * As process 1 it reads two kernel parameters: ring3.agent=TTY runs the command the monitor asks
- * for
- * over that serial port (proto.h); without it a shell gets the console, of ring3.size=ROWSxCOLS.
+ * for over that serial port (proto.h); without it a shell gets the console, of
+ * ring3.size=ROWSxCOLS.
  * As an ordinary program, `agent --serve FD` speaks the same protocol on an open descriptor.
  */
 #include <errno.h>

@@ -27,8 +27,8 @@
  * agent stops reading its command's output while the stream does not take more.
  *
  * End. EXIT is the last frame. It follows the command's end and all that the command wrote. Should
- * descendants keep stdout or stderr open, the agent waits PROTO_LINGER_MS for them, forwards what is
- * in the pipes by then and closes them. Then the guest powers off.
+ * descendants keep stdout or stderr open, the agent waits PROTO_LINGER_MS for them, forwards what
+ * is in the pipes by then and closes them. Then the guest powers off.
  */
 #pragma once
 
