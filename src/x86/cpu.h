@@ -112,7 +112,7 @@ struct x86_ops {
 #define X86_ATTN_NMI    BIT(2)
 #define X86_ATTN_SHADOW BIT(3) /* s.shadow has STI or MOV SS set */
 #define X86_ATTN_STEP   BIT(4) /* TF or RF, dr6_pending, or DR7 breakpoints: one at a time */
-#define X86_ATTN_CODE   BIT(5) /* code of the running block may have changed; the engine clears it */
+#define X86_ATTN_CODE   BIT(5) /* code of the running block may have changed; engines clear it */
 #define X86_ATTN_HALT   BIT(6) /* s.activity is not X86_ACTIVE */
 
 /* What an instruction asks of x86_retire. Cleared there and whenever x86_boundary lets one

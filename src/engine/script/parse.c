@@ -14,7 +14,7 @@
  *   mem ADDR = BYTE...                    guest memory, bytes in hex
  *   mem ADDR == BYTE...
  *   step TIME                             10ns, 5us, 1ms, 2s: moves the clock
- *   irq|nmi [OP VALUE]                    is an interrupt deliverable, was an NMI latched (takes it)
+ *   irq|nmi [OP VALUE]                    is an interrupt deliverable; is an NMI latched (taken)
  *   ack [OP VECTOR|-1]                    acknowledges an interrupt
  *   rdmsr MSR [& MASK] [OP VALUE] | rdmsr MSR fails
  *   wrmsr MSR VALUE [fails]
