@@ -10,7 +10,7 @@
 
 const struct engine_row engine_rows[] = {
     {"kvm", "hardware virtualization by the host's KVM", NULL, true},
-    {"bt", "binary translation, needs nothing of the host", NULL, true},
+    {"bt", "binary translation, needs nothing of the host", &engine_bt, true},
     {"interp", "interpreter, exact and slow, works everywhere", &engine_interp, true},
     {"script", "no processor: replays port and memory accesses", &engine_script, false},
     {NULL, NULL, NULL, false},

@@ -38,12 +38,20 @@ struct vcpu_env {
     void (*enter)(void *ctx);
 };
 
+/* Engine bt: for tests and tuning; zeros are the defaults. */
+struct bt_config {
+    size_t code_cache;    /* bytes of translated code kept */
+    unsigned block_insns; /* most guest instructions in a block */
+    bool no_chaining;     /* every block returns to the dispatcher */
+};
+
 struct engine_vm_config {
     struct mem *mem;
     struct bus *pio;
     struct bus *mmio;
     const struct x86_cpuid_model *cpuid;       /* lives as long as the VM */
     const char *script;                        /* engine script: the program text; else NULL */
+    struct bt_config bt;
     struct clock *clock;                       /* engine script steps it; others ignore it */
     void (*step)(struct clock *clock, u64 ns); /* engine script: how; others ignore it */
 };
@@ -102,5 +110,6 @@ struct engine {
                   void *arg);
 };
 
+extern const struct engine engine_bt;
 extern const struct engine engine_interp;
 extern const struct engine engine_script;

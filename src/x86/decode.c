@@ -110,8 +110,33 @@ static void mend(struct x86_insn *in, const ZydisDecodedInstruction *z)
         in->op[1].size = 2;
 }
 
+static u8 reg_class(ZydisRegister r)
+{
+    switch (ZydisRegisterGetClass(r)) {
+    case ZYDIS_REGCLASS_GPR8:
+    case ZYDIS_REGCLASS_GPR16:
+    case ZYDIS_REGCLASS_GPR32:
+    case ZYDIS_REGCLASS_GPR64: return X86_CLASS_GPR;
+    case ZYDIS_REGCLASS_XMM:
+    case ZYDIS_REGCLASS_YMM: return X86_CLASS_VEC;
+    default: return X86_CLASS_OTHER;
+    }
+}
+
+static u8 operand_slot(const ZydisDecodedOperand *o)
+{
+    switch (o->encoding) {
+    case ZYDIS_OPERAND_ENCODING_MODRM_REG: return X86_SLOT_REG;
+    case ZYDIS_OPERAND_ENCODING_MODRM_RM: return X86_SLOT_RM;
+    case ZYDIS_OPERAND_ENCODING_NDSNDD: return X86_SLOT_VVVV;
+    case ZYDIS_OPERAND_ENCODING_OPCODE: return X86_SLOT_OPCODE;
+    default: return X86_SLOT_OTHER;
+    }
+}
+
 static void fill_reg(struct x86_operand *d, ZydisRegister r)
 {
+    d->cls = reg_class(r);
     if (ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_GPR8) {
         d->high = r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH;
         if (d->high)
@@ -154,6 +179,9 @@ static void fill_operands(struct x86_insn *in, const ZydisDecodedInstruction *z,
         const ZydisDecodedOperand *o = &ops[i];
         struct x86_operand spare, *d = i < 4 ? &in->op[i] : &spare;
         d->size = MIN(o->size / 8, 255);
+        d->slot = operand_slot(o);
+        d->access = (o->actions & ZYDIS_OPERAND_ACTION_MASK_READ ? X86_OPND_READ : 0) |
+                    (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? X86_OPND_WRITE : 0);
         switch (o->type) {
         case ZYDIS_OPERAND_TYPE_REGISTER:
             d->kind = X86_OPND_REG;
@@ -181,6 +209,21 @@ static void fill_operands(struct x86_insn *in, const ZydisDecodedInstruction *z,
     }
 }
 
+/* Arithmetic flags as one byte: OF moves to bit 1, which RFLAGS leaves free. */
+static u8 flag_byte(u32 flags)
+{
+    return (flags & (RFLAGS_ARITH & 0xff)) | (flags & RFLAGS_OF ? 2 : 0);
+}
+
+static void fill_flags(struct x86_insn *in, const ZydisAccessedFlags *f)
+{
+    if (!f)
+        return;
+    in->flags_read = flag_byte(f->tested);
+    in->flags_set = flag_byte(f->modified | f->set_0 | f->set_1);
+    in->flags_write = in->flags_set | flag_byte(f->undefined);
+}
+
 static void condense(struct x86_insn *in, const ZydisDecodedInstruction *z,
                      const ZydisDecodedOperand *ops, const u8 *bytes)
 {
@@ -203,6 +246,7 @@ static void condense(struct x86_insn *in, const ZydisDecodedInstruction *z,
     memcpy(in->raw, bytes, z->length);
     fill_operands(in, z, ops);
     mend(in, z);
+    fill_flags(in, z->cpu_flags);
 }
 
 /* --- binding ---------------------------------------------------------------------------------- */
@@ -269,6 +313,38 @@ static bool is_string_sse_clash(const ZydisDecodedInstruction *z)
 {
     return (z->mnemonic == ZYDIS_MNEMONIC_MOVSD || z->mnemonic == ZYDIS_MNEMONIC_CMPSD) &&
            z->meta.category != ZYDIS_CATEGORY_STRINGOP;
+}
+
+/* Hidden operands other than flags and XMM0 make an instruction one of a kind. */
+static bool has_hidden_gpr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops)
+{
+    for (unsigned i = z->operand_count_visible; i < z->operand_count; i++)
+        if (ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+            reg_class(ops[i].reg.value) == X86_CLASS_GPR)
+            return true;
+    return false;
+}
+
+static u8 kind_of(const struct x86_insn *in, const ZydisDecodedInstruction *z,
+                  const ZydisDecodedOperand *ops)
+{
+    bool vec = false;
+
+    if (in->fn == op_undefined || z->operand_count_visible > 4)
+        return X86_KIND_OTHER;
+    for (unsigned i = 0; i < z->operand_count_visible; i++) {
+        if (ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            ops[i].mem.type == ZYDIS_MEMOP_TYPE_VSIB)
+            return X86_KIND_OTHER;
+        if (ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+            continue;
+        if (in->op[i].cls == X86_CLASS_OTHER)
+            return X86_KIND_OTHER;
+        vec |= in->op[i].cls == X86_CLASS_VEC;
+    }
+    if (!vec)
+        return X86_KIND_INT;
+    return has_hidden_gpr(z, ops) ? X86_KIND_OTHER : X86_KIND_VEC;
 }
 
 static void bind(struct x86_cpu *cpu, struct x86_insn *in, const ZydisDecodedInstruction *z,
@@ -348,5 +424,8 @@ int x86_decode(struct x86_cpu *cpu, const u8 *bytes, unsigned len, struct x86_in
     condense(out, &z, ops, bytes);
     out->code_bits = cpu->code_bits;
     bind(cpu, out, &z, ops);
+    out->kind = kind_of(out, &z, ops);
+    if (out->kind == X86_KIND_VEC)
+        out->mem_align = x86_vec_alignment(&z, ops);
     return X86_OK;
 }

@@ -12,11 +12,29 @@ typedef int x86_exec_fn(struct x86_cpu *cpu, const struct x86_insn *in);
 
 enum x86_operand_kind { X86_OPND_NONE, X86_OPND_REG, X86_OPND_MEM, X86_OPND_IMM };
 
+enum x86_reg_class { X86_CLASS_OTHER, X86_CLASS_GPR, X86_CLASS_VEC };
+
+/* Fields of an encoding that name a register. */
+enum x86_slot { X86_SLOT_OTHER, X86_SLOT_REG, X86_SLOT_RM, X86_SLOT_VVVV, X86_SLOT_OPCODE };
+
+#define X86_OPND_READ  BIT(0)
+#define X86_OPND_WRITE BIT(1)
+
+/* What translators ask before they look closer. */
+enum x86_insn_kind {
+    X86_KIND_OTHER, /* system, string, x87, MMX, and what always faults */
+    X86_KIND_INT,   /* general registers, memory and arithmetic flags only */
+    X86_KIND_VEC,   /* SSE and AVX with XMM or YMM registers, legacy or VEX encoded */
+};
+
 struct x86_operand {
     u8 kind; /* enum x86_operand_kind */
     u8 size; /* bytes; for REG and MEM */
     u8 reg; /* GPR number 0-15, segment register, CR/DR number, vector or x87/MMX register number */
     bool high; /* AH, CH, DH, BH */
+    u8 cls;    /* enum x86_reg_class; for REG */
+    u8 slot;   /* enum x86_slot: where the encoding names it; for REG */
+    u8 access; /* X86_OPND_READ, X86_OPND_WRITE */
 };
 
 #define X86_PFX_LOCK   BIT(0)
@@ -47,6 +65,11 @@ struct x86_insn {
     u8 prefix;      /* X86_PFX_* */
     u8 flags;       /* X86_INSN_* */
     u8 nops;        /* visible operands */
+    u8 kind;        /* enum x86_insn_kind */
+    u8 flags_read;  /* arithmetic flags tested, one bit each as in bits 7:0 of RFLAGS; OF is bit 1 */
+    u8 flags_write; /* arithmetic flags changed or left undefined, likewise */
+    u8 flags_set;   /* of those, the ones with a defined new value */
+    u8 mem_align;   /* KIND_VEC: alignment the memory operand must have, else #GP(0); 1 = any */
     u8 modrm_off;   /* offset of ModRM in raw, 0 = none */
     struct x86_operand op[4];
     u8 raw[X86_INSN_MAX];
@@ -89,5 +112,8 @@ static inline must_check int x86_exec(struct x86_cpu *cpu, const struct x86_insn
 /* Handler for SSE, AVX, MMX, x87 and other ring-3 instructions run on the host CPU; NULL: not one
  * of them. Called by decode with the instruction filled in; `zydis` is the ZydisDecodedInstruction
  * and `operands` its ZydisDecodedOperand array. Lives in native.c / x87.c. */
+/* Alignment in bytes that the memory operand of an SSE or AVX instruction must have; 1 = any. */
+u8 x86_vec_alignment(const void *zydis, const void *operands);
+
 x86_exec_fn *x86_fp_bind(struct x86_cpu *cpu, struct x86_insn *in, const void *zydis,
                          const void *operands);

@@ -80,6 +80,17 @@ static u8 required_alignment(const ZydisDecodedInstruction *z, unsigned size)
     return z->meta.exception_class == ZYDIS_EXCEPTION_CLASS_AVX1 ? size : 1;
 }
 
+u8 x86_vec_alignment(const void *zydis, const void *operands)
+{
+    const ZydisDecodedInstruction *z = zydis;
+    const ZydisDecodedOperand *ops = operands;
+
+    for (unsigned i = 0; i < z->operand_count_visible; i++)
+        if (ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+            return required_alignment(z, ops[i].size / 8);
+    return 1;
+}
+
 static bool is_written(const ZydisDecodedOperand *o)
 {
     return o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;

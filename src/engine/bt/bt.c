@@ -1,0 +1,357 @@
+/* bt.c - engine bt: guest code translated to host code of the same architecture */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "engine/bt/gen.h"
+#include "engine/bt/gs.h"
+#include "engine/bt/translate.h"
+#include "engine/interp/step.h"
+#include "x86/fpu.h"
+#include "x86/mmu.h"
+
+#define CODE_CACHE_DEFAULT (64 * MiB)
+
+/* --- jump caches ------------------------------------------------------------------------------- */
+
+struct ibtc *bt_table_create(void)
+{
+    struct ibtc *t = aligned_alloc(64, align_up(sizeof(*t), 64));
+
+    if (t) {
+        t->used = true;
+        bt_table_clear(t);
+    }
+    return t;
+}
+
+void bt_table_clear(struct ibtc *t)
+{
+    if (!t->used)
+        return;
+    for (unsigned i = 0; i < IBTC_SIZE; i++)
+        t->e[i].rip = IBTC_EMPTY;
+    t->e[ibtc_index(IBTC_EMPTY)].rip = 0;
+    memset(t->pages, 0, sizeof(t->pages));
+    t->used = false;
+}
+
+static void clear_tables(struct engine_vcpu *v)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(v->table); i++)
+        if (v->table[i])
+            bt_table_clear(v->table[i]);
+}
+
+static void on_tlb_flushed(void *w, u64 lin)
+{
+    struct world *wd = w;
+    struct engine_vcpu *v = wd->code_ctx;
+
+    v->stats.tlb_flushes++;
+    if (lin != ~0ull) {
+        for (unsigned i = 0; i < ARRAY_SIZE(v->table); i++) {
+            struct ibtc *t = v->table[i];
+            u64 page = lin >> 12;
+            if (t && t->used && t->pages[page & 63] & BIT64(page >> 6 & 63))
+                bt_table_clear(t);
+        }
+        return;
+    }
+    clear_tables(v);
+}
+
+/* --- mode -------------------------------------------------------------------------------------- */
+
+u32 tb_mode(const struct x86_cpu *cpu)
+{
+    const struct x86_seg *cs = &cpu->s.seg[X86_CS];
+    u32 mode = (u32)(cpu->s.cpl == 3) << 1 | (u32)cpu->seg_fast << MODE_SEG_FAST |
+               (u32)(cpu->code_bits >> 4) << MODE_DECODE | (u32)cpu->prot << 19 |
+               (u32)cpu->lma << 20;
+
+    if (cpu->code_bits == 64)
+        return mode | MODE_64 | MODE_NATIVE;
+    for (unsigned i = 0; i < X86_SREGS; i++)
+        mode |= (u32)(cpu->seg_base[i] != 0) << (MODE_SEG_BASE + i);
+    if (cpu->stack_bytes == 4)
+        mode |= MODE_STACK32;
+    if (cpu->code_bits == 32 && cpu->prot && !cs->base && cs->limit == 0xffffffff)
+        mode |= MODE_NATIVE;
+    return mode;
+}
+
+/* --- events from memory ------------------------------------------------------------------------ */
+
+static void on_code_written(void *ctx, u64 gpa, u64 len)
+{
+    struct engine_vcpu *v = ctx;
+
+    lock_take(&v->lock);
+    if (v->nwritten < ARRAY_SIZE(v->written)) {
+        v->written[v->nwritten].gpa = gpa;
+        v->written[v->nwritten++].len = len;
+    } else {
+        v->flush = true;
+    }
+    lock_drop(&v->lock);
+    x86_attn_set(&v->cpu, X86_ATTN_CODE);
+}
+
+static void on_remapped(void *ctx, u64 gpa, u64 len)
+{
+    struct engine_vcpu *v = ctx;
+
+    lock_take(&v->lock);
+    v->remapped = true;
+    lock_drop(&v->lock);
+    x86_attn_set(&v->cpu, X86_ATTN_CODE);
+}
+
+static void on_own_code_write(void *ctx, u64 gpa, unsigned size)
+{
+    struct engine_vcpu *v = ctx;
+
+    if (cache_invalidate(v->vm->cache, gpa, size))
+        x86_attn_set(&v->cpu, X86_ATTN_CODE);
+}
+
+void bt_mark_code(struct engine_vcpu *v, u64 gpa_page)
+{
+    if (mem_code_marked(v->vm->cfg.mem, gpa_page))
+        return;
+    mem_code_mark(v->vm->cfg.mem, gpa_page);
+    x86_tlb_drop_gpa(&v->cpu, gpa_page, PAGE_BYTES, true);
+}
+
+static void take_over_writes(struct engine_vcpu *v)
+{
+    x86_attn_clear(&v->cpu, X86_ATTN_CODE);
+    lock_take(&v->lock);
+    bool flush = v->flush || v->remapped, remapped = v->remapped;
+    for (unsigned i = 0; i < v->nwritten; i++)
+        cache_invalidate(v->vm->cache, v->written[i].gpa, v->written[i].len);
+    v->nwritten = 0;
+    v->flush = v->remapped = false;
+    lock_drop(&v->lock);
+    if (flush)
+        cache_flush(v->vm->cache);
+    if (remapped)
+        x86_tlb_flush(&v->cpu, true);
+}
+
+/* --- the loop ---------------------------------------------------------------------------------- */
+
+static void enter(struct engine_vcpu *v, u64 host)
+{
+    typedef void enter_fn(struct engine_vcpu *, u64);
+    union {
+        const u8 *x;
+        enter_fn *fn;
+    } stub = {.x = cache_x(v->vm->cache, bt_stubs.enter)};
+
+    v->stats.enters++;
+    stub.fn(v, host);
+}
+
+static int step(struct engine_vcpu *v)
+{
+    v->stats.stepped++;
+    return interp_step(&v->cpu);
+}
+
+/* One trip through the loop: events, then translated code or one instruction. */
+static int run_once(struct engine_vcpu *v)
+{
+    struct x86_cpu *cpu = &v->cpu;
+
+    if (unlikely(x86_attn(cpu))) {
+        if (x86_attn(cpu) & X86_ATTN_CODE)
+            take_over_writes(v);
+        int rc = x86_boundary(cpu);
+        if (rc)
+            return rc;
+        if (x86_attn(cpu))
+            return step(v);
+    }
+    v->step = false;
+    u64 host = bt_next(v);
+    if (host)
+        enter(v, host);
+    if (v->step && v->rc == X86_OK && !x86_attn(cpu))
+        return step(v);
+    return v->rc;
+}
+
+static void add_stats(struct engine_vcpu *v)
+{
+    struct bt_stats *to = &v->vm->stats, *from = &v->stats;
+
+#define BT_STAT(name, text) \
+    __atomic_fetch_add(&to->name, from->name, __ATOMIC_RELAXED); \
+    from->name = 0;
+#include "engine/bt/stats.def"
+#undef BT_STAT
+}
+
+static void bt_run(struct engine_vcpu *v, struct vcpu_exit *exit)
+{
+    struct x86_cpu *cpu = &v->cpu;
+    int rc;
+
+    exit->err.code = 0;
+    gs_set(v);
+    for (;;) {
+        rc = run_once(v);
+        if (likely(rc == X86_OK || rc == X86_YIELD))
+            continue;
+        if (rc == X86_HALT && !(x86_attn(cpu) & X86_ATTN_KICK)) {
+            rc = x86_boundary(cpu);
+            if (rc == X86_OK)
+                continue;
+        }
+        break;
+    }
+    exit->reason = rc == X86_KICKED ? VCPU_EXIT_KICKED
+                   : rc == X86_HALT ? VCPU_EXIT_HALTED
+                                    : VCPU_EXIT_SHUTDOWN;
+    add_stats(v);
+}
+
+/* --- engine ------------------------------------------------------------------------------------ */
+
+static int bt_probe(struct err *e)
+{
+    return 0;
+}
+
+static int bt_vm_create(const struct engine_vm_config *cfg, struct engine_vm **out, struct err *e)
+{
+    struct engine_vm *vm = calloc(1, sizeof(*vm));
+
+    if (!vm)
+        return err_set(e, ENOMEM, "no memory for a VM");
+    vm->cfg = *cfg;
+    vm->block_insns = cfg->bt.block_insns ? MIN(cfg->bt.block_insns, BLOCK_INSNS_MAX)
+                                          : BLOCK_INSNS_MAX;
+    vm->linking = !cfg->bt.no_chaining;
+    int rc = cache_create(&vm->cache, cfg->mem,
+                          cfg->bt.code_cache ? cfg->bt.code_cache : CODE_CACHE_DEFAULT, &vm->stats,
+                          e);
+    if (rc) {
+        free(vm);
+        return rc;
+    }
+    stubs_emit(vm->cache);
+    *out = vm;
+    return 0;
+}
+
+static void bt_vm_destroy(struct engine_vm *vm)
+{
+    cache_destroy(vm->cache);
+    free(vm);
+}
+
+static void bt_vcpu_destroy(struct engine_vcpu *v)
+{
+    if (!v)
+        return;
+    mem_unlisten(v->vm->cfg.mem, v);
+    for (unsigned i = 0; i < ARRAY_SIZE(v->table); i++)
+        free(v->table[i]);
+    free(v->decoded);
+    lock_destroy(&v->lock);
+    free(v);
+}
+
+static struct x86_ops bt_ops;
+
+static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_env *env,
+                          struct engine_vcpu **out, struct err *e)
+{
+    struct engine_vcpu *v = aligned_alloc(64, align_up(sizeof(*v), 64));
+
+    if (!v)
+        return err_set(e, ENOMEM, "no memory for vCPU %u", id);
+    memset(v, 0, sizeof(*v));
+    v->vm = vm;
+    v->self = v;
+    v->host_mxcsr = MXCSR_INIT;
+    lock_init(&v->lock);
+    v->decoded = calloc(1, bt_decoded_bytes());
+    if (!v->decoded) {
+        bt_vcpu_destroy(v);
+        return err_set(e, ENOMEM, "no memory for vCPU %u", id);
+    }
+    v->world = (struct world){.cpu = &v->cpu,
+                              .mem = vm->cfg.mem,
+                              .pio = vm->cfg.pio,
+                              .mmio = vm->cfg.mmio,
+                              .env = env,
+                              .code_write = on_own_code_write,
+                              .code_ctx = v};
+    bt_ops = world_ops;
+    bt_ops.tlb_flushed = on_tlb_flushed;
+    x86_cpu_init(&v->cpu, &bt_ops, &v->world, vm->cfg.cpuid);
+    v->cpu.apic_id = id;
+    bt_set_helpers(v);
+    struct mem_listener l = {.code_written = on_code_written, .remapped = on_remapped, .ctx = v};
+    int rc = mem_listen(vm->cfg.mem, &l);
+    if (rc) {
+        bt_vcpu_destroy(v);
+        return err_set(e, -rc, "vCPU %u: too many listeners on guest memory", id);
+    }
+    *out = v;
+    return 0;
+}
+
+static void bt_kick(struct engine_vcpu *v)
+{
+    x86_attn_set(&v->cpu, X86_ATTN_KICK);
+}
+
+static void bt_attention(struct engine_vcpu *v)
+{
+    x86_attn_set(&v->cpu, X86_ATTN_IRQ | X86_ATTN_NMI);
+}
+
+static void bt_get_state(struct engine_vcpu *v, struct x86_state *s)
+{
+    *s = v->cpu.s;
+}
+
+static int bt_set_state(struct engine_vcpu *v, const struct x86_state *s, struct err *e)
+{
+    int rc = x86_state_check(s, e);
+
+    if (rc)
+        return rc;
+    x86_cpu_set_state(&v->cpu, s);
+    return 0;
+}
+
+static void bt_stats(struct engine_vm *vm, void (*emit)(void *arg, const char *name, u64 value),
+                     void *arg)
+{
+#define BT_STAT(name, text) emit(arg, "bt." #name, vm->stats.name);
+#include "engine/bt/stats.def"
+#undef BT_STAT
+}
+
+const struct engine engine_bt = {
+    .name = "bt",
+    .summary = "binary translation: fast, needs nothing of the host",
+    .probe = bt_probe,
+    .vm_create = bt_vm_create,
+    .vm_destroy = bt_vm_destroy,
+    .vcpu_create = bt_vcpu_create,
+    .vcpu_destroy = bt_vcpu_destroy,
+    .vcpu_run = bt_run,
+    .vcpu_kick = bt_kick,
+    .vcpu_attention = bt_attention,
+    .vcpu_get_state = bt_get_state,
+    .vcpu_set_state = bt_set_state,
+    .stats = bt_stats,
+};

@@ -1,0 +1,209 @@
+/* bt.h - inside the binary translator: registers, vCPU, translation blocks, what calls what */
+#pragma once
+
+#include "base/lock.h"
+#include "base/wxbuf.h"
+#include "engine/bt/emit.h"
+#include "engine/engine.h"
+#include "engine/world.h"
+#include "x86/insn.h"
+
+/* Registers in translated code:
+ *
+ *   rcx rdx rbx rsp rbp rsi rdi r8 r9 r12-r15   the guest's own
+ *   r11                                         the guest's rax
+ *   rax, r10                                    scratch
+ *   guest r10, r11                              in memory (x86_state.gpr)
+ *   GS base                                     struct engine_vcpu
+ *   flags                                       the guest's, or scratch (enum fl)
+ *   xmm/ymm, MXCSR                              the guest's while fp_ready, else scratch
+ *
+ * The host stack pointer is kept in engine_vcpu.host_rsp: translated code has no host stack. */
+#define T0 H_RAX
+#define T1 H_R10
+
+/* Host register of a guest one; H_NONE: it lives in memory. */
+static inline unsigned host_reg(unsigned guest)
+{
+    switch (guest) {
+    case X86_RAX: return H_R11;
+    case X86_R10:
+    case X86_R11: return H_NONE;
+    default: return guest;
+    }
+}
+
+/* --- jump cache (IBTC): linear RIP to translated code ------------------------------------------ */
+
+#define IBTC_BITS  12
+#define IBTC_SIZE  (1u << IBTC_BITS)
+#define IBTC_EMPTY 1ull /* a tag that no probe asks for: RIP of an entry is never this */
+
+struct ibtc_entry {
+    u64 rip;
+    const u8 *host; /* entry with flags saved */
+};
+
+/* Valid for one address space, privilege and translation mode. */
+struct ibtc {
+    struct ibtc_entry e[IBTC_SIZE];
+    u32 mode;
+    u32 epoch;      /* of the code cache when last cleared */
+    bool used;      /* has entries */
+    u64 pages[64];  /* bloom filter of the linear pages that entries came from */
+};
+
+static inline unsigned ibtc_index(u64 rip)
+{
+    return (unsigned)(rip ^ rip >> IBTC_BITS) & (IBTC_SIZE - 1);
+}
+
+/* --- translated code --------------------------------------------------------------------------- */
+
+/* A place in translated code that C may be called for. Offsets are from the start of the code
+ * cache's executable view; 0: none. Lies in the code cache, behind the block's code. */
+struct site {
+    u32 retry;                /* where to try the access again */
+    u32 resume;               /* the next guest instruction */
+    u16 off;                  /* of the guest instruction in its page */
+    u8 size;                  /* of the access in bytes */
+    u8 flags;                 /* SITE_* */
+    u32 tb;                   /* index of the block */
+    const struct x86_insn *in; /* decoded already, or NULL */
+} __attribute__((packed, aligned(8)));
+
+#define SITE_WRITE BIT(0)
+#define SITE_FP    BIT(1) /* the code behind it counts on vector registers being loaded */
+#define SITE_CROSS BIT(2) /* the instruction continues in the next page */
+
+/* A direct jump inside a page that may be patched to lead to its target. */
+struct link {
+    u32 field;        /* offset of the rel32 */
+    u32 unlinked;     /* offset of the stub it leads to without a target */
+    u16 off;          /* target in the page */
+    bool flags_saved; /* which entry of the target it takes */
+    u32 tb;           /* the block it is in */
+    u32 next_in;      /* next link to the same target; index into links, 0 = none */
+    u32 target;       /* block, 0 = none */
+};
+
+struct tb {
+    u64 gpa;          /* of its first instruction */
+    u64 gpa2;         /* page it continues in, ~0 = none */
+    u32 mode;         /* tb_mode() */
+    u32 entry_native; /* offsets: entries with flags in the host's flags, and saved */
+    u32 entry_saved;
+    u32 dead_native, dead_saved; /* stubs that its entries lead to once it is dropped */
+    u32 host_end;
+    u16 bytes;
+    u8 region;
+    bool dead;
+    u32 hash_next;
+    u32 page_next[2];
+    u32 links_in;
+    u32 link_first;
+    u16 nlinks;
+    struct x86_insn *insns; /* of its generic sites */
+};
+
+struct cache;
+
+struct bt_stats {
+#define BT_STAT(name, text) u64 name;
+#include "engine/bt/stats.def"
+#undef BT_STAT
+};
+
+struct engine_vm {
+    struct engine_vm_config cfg;
+    struct cache *cache;
+    unsigned block_insns; /* most instructions in a block */
+    bool linking;         /* blocks lead to each other, not through C */
+    struct bt_stats stats; /* added up when vCPUs leave run */
+};
+
+struct engine_vcpu {
+    struct x86_cpu cpu; /* first: GS points here */
+
+    /* What translated code and stubs use. */
+    u64 host_rsp;
+    u64 code_base;  /* RIP of the first byte of the page that is executing */
+    u64 tmp[2];
+    u32 flags;      /* guest's arithmetic flags while not native: AH as LAHF, AL = OF */
+    u32 host_mxcsr;
+    u32 fp_ready;   /* READY_*: vector registers hold the guest's */
+    u32 fp_reload;  /* set by C: load them before going back, fp_ready becomes this */
+    struct ibtc_entry *ibtc;
+    struct engine_vcpu *self;
+    u64 (*h_next)(struct engine_vcpu *v);
+    u64 (*h_dead)(struct engine_vcpu *v);
+    u64 (*h_generic)(struct engine_vcpu *v, const struct site *s);
+    u64 (*h_slow)(struct engine_vcpu *v, u64 lin, const struct site *s);
+    u64 (*h_link)(struct engine_vcpu *v, u64 link);
+    u64 (*h_fp)(struct engine_vcpu *v, const struct site *s);
+
+    /* C's own. */
+    int rc;              /* why h_* returned 0; X86_OK: look at attn */
+    bool step;           /* the next instruction is not for translation */
+    u32 mode;            /* tb_mode() of what executes */
+    struct world world;
+    struct engine_vm *vm;
+    struct ibtc *table[2 * X86_TLB_CONTEXTS]; /* allocated on first use */
+    struct decoded *decoded; /* cache of instructions that slow sites execute */
+    struct bt_stats stats;
+    u32 epoch; /* of the code cache this vCPU has seen */
+
+    /* Code writes by others (devices, loaders, vCPUs), taken over at the next boundary. */
+    struct lock lock;
+    struct {
+        u64 gpa, len;
+    } written[64];
+    unsigned nwritten;
+    bool flush, remapped;
+};
+
+#define READY_SSE BIT(0)
+#define READY_AVX BIT(1)
+
+#define VOFF(member) offsetof(struct engine_vcpu, member)
+#define GPR_OFF(g)   (VOFF(cpu.s.gpr) + 8 * (g))
+
+static inline struct hmem cell(size_t off)
+{
+    return gs_mem(off);
+}
+#define CELL(member) cell(VOFF(member))
+
+/* Everything that translated code depends on besides the bytes: bits of the mode of a block. */
+u32 tb_mode(const struct x86_cpu *cpu);
+
+/* bt.c: the page is about to be read as code: writes to it are reported from now on. */
+void bt_mark_code(struct engine_vcpu *v, u64 gpa_page);
+
+/* helpers.c: what translated code calls through the stubs. Each returns where to go on in
+ * translated code, or 0: leave it (v->rc). */
+u64 bt_next(struct engine_vcpu *v);
+void bt_set_helpers(struct engine_vcpu *v);
+#define MODE_64        BIT(0)
+#define MODE_USER      BIT(1)
+#define MODE_NATIVE    BIT(2)  /* flat 32- or 64-bit code: translated; else stepped */
+#define MODE_SEG_FAST  3       /* 6 bits from here: x86_cpu.seg_fast */
+#define MODE_SEG_BASE  9       /* 6 bits: the segment's base is not zero */
+#define MODE_STACK32   BIT(15) /* 32-bit stack pointer */
+#define MODE_DECODE    16      /* code size and modes that decoding depends on */
+
+/* tables.c: jump caches. */
+struct ibtc *bt_table_create(void);
+void bt_table_clear(struct ibtc *t);
+size_t bt_decoded_bytes(void);
+
+static inline struct x86_tlb_entry *bt_tlb_entry(const struct x86_cpu *cpu, u64 lin)
+{
+    return (struct x86_tlb_entry *)(void *)((u8 *)cpu->tlb + (lin >> 7 & cpu->tlb_mask));
+}
+
+/* Which of engine_vcpu.table serves what runs now. */
+static inline unsigned bt_table_index(const struct x86_cpu *cpu)
+{
+    return cpu->s.cpl == 3;
+}

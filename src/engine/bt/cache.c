@@ -1,0 +1,395 @@
+/* cache.c - the code cache: regions, blocks by address and page, links between blocks */
+#include "engine/bt/cache.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "base/checked.h"
+#include "mem/mem.h"
+
+#define HASH_BITS      16
+#define PAGE_HASH_BITS 14
+#define GRANULE_SHIFT  6 /* 64 granules of 64 bytes in a page */
+#define TB_CODE_MIN    96 /* host bytes a block takes at least: sizes the table of blocks */
+
+struct cpage {
+    u64 gpa;
+    u64 granules; /* a bit for each that holds code */
+    u32 blocks;
+    struct cpage *next;
+};
+
+/* --- create and destroy ------------------------------------------------------------------------ */
+
+static void *reserve(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static void layout_regions(struct cache *c)
+{
+    u32 bytes = (u32)((c->buf.size - CACHE_STUBS) / CACHE_REGIONS) & ~63u;
+
+    for (unsigned i = 0; i < CACHE_REGIONS; i++) {
+        struct cregion *r = &c->region[i];
+        r->start = r->used = CACHE_STUBS + i * bytes;
+        r->end = r->start + bytes;
+        r->tb_first = r->tb_used = 1 + i * (bytes / TB_CODE_MIN);
+        r->tb_end = r->tb_first + bytes / TB_CODE_MIN;
+        r->link_first = r->link_used = 1 + i * (bytes / 32);
+        r->link_end = r->link_first + bytes / 32;
+    }
+}
+
+int cache_create(struct cache **out, struct mem *mem, size_t bytes, struct bt_stats *stats,
+                 struct err *e)
+{
+    struct cache *c = calloc(1, sizeof(*c));
+
+    if (!c)
+        return err_set(e, ENOMEM, "no memory for the code cache");
+    lock_init(&c->lock);
+    c->mem = mem;
+    c->stats = stats;
+    int rc = wxbuf_create(&c->buf, MAX(bytes, CACHE_MIN_BYTES) + CACHE_STUBS, e);
+    if (rc) {
+        cache_destroy(c);
+        return rc;
+    }
+    layout_regions(c);
+    c->tbs_bytes = c->region[CACHE_REGIONS - 1].tb_end * sizeof(struct tb);
+    c->links_bytes = c->region[CACHE_REGIONS - 1].link_end * sizeof(struct link);
+    c->tbs = reserve(c->tbs_bytes);
+    c->links = reserve(c->links_bytes);
+    c->hash = calloc(1u << HASH_BITS, sizeof(*c->hash));
+    c->pages = calloc(1u << PAGE_HASH_BITS, sizeof(struct cpage *));
+    bool ok = c->tbs && c->links && c->hash && c->pages;
+    for (unsigned i = 0; ok && i < CACHE_REGIONS; i++) {
+        struct cregion *r = &c->region[i];
+        r->insns_size = align_up((size_t)(r->end - r->start) * 4, 4096);
+        r->insns = reserve(r->insns_size);
+        ok = r->insns;
+    }
+    if (!ok) {
+        cache_destroy(c);
+        return err_set(e, ENOMEM, "no memory for the code cache");
+    }
+    *out = c;
+    return 0;
+}
+
+void cache_destroy(struct cache *c)
+{
+    if (!c)
+        return;
+    for (unsigned i = 0; i < CACHE_REGIONS; i++)
+        if (c->region[i].insns)
+            munmap(c->region[i].insns, c->region[i].insns_size);
+    for (unsigned i = 0; c->pages && i < 1u << PAGE_HASH_BITS; i++)
+        for (struct cpage *p = c->pages[i], *next; p; p = next) {
+            next = p->next;
+            free(p);
+        }
+    free(c->pages);
+    free(c->hash);
+    if (c->tbs)
+        munmap(c->tbs, c->tbs_bytes);
+    if (c->links)
+        munmap(c->links, c->links_bytes);
+    wxbuf_destroy(&c->buf);
+    lock_destroy(&c->lock);
+    free(c);
+}
+
+/* --- pages ------------------------------------------------------------------------------------- */
+
+static unsigned page_hash(u64 gpa)
+{
+    return (gpa >> PAGE_SHIFT ^ gpa >> (PAGE_SHIFT + PAGE_HASH_BITS)) &
+           ((1u << PAGE_HASH_BITS) - 1);
+}
+
+static struct cpage *find_page(const struct cache *c, u64 gpa)
+{
+    for (struct cpage *p = c->pages[page_hash(gpa)]; p; p = p->next)
+        if (p->gpa == (gpa & ~PAGE_MASK))
+            return p;
+    return NULL;
+}
+
+static struct cpage *get_page(struct cache *c, u64 gpa)
+{
+    struct cpage *p = find_page(c, gpa);
+
+    if (p)
+        return p;
+    p = calloc(1, sizeof(*p));
+    if (!p)
+        return NULL;
+    struct cpage **chain = &c->pages[page_hash(gpa)];
+    p->gpa = gpa & ~PAGE_MASK;
+    p->next = *chain;
+    *chain = p;
+    return p;
+}
+
+static void free_page(struct cache *c, struct cpage *p)
+{
+    struct cpage **at = &c->pages[page_hash(p->gpa)];
+
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
+    mem_code_clear(c->mem, p->gpa);
+    free(p);
+}
+
+/* Granules of a page that the bytes [from, from + len) of it touch. */
+static u64 granule_mask(unsigned from, unsigned len)
+{
+    unsigned first = from >> GRANULE_SHIFT;
+    unsigned last = MIN((from + len - 1) >> GRANULE_SHIFT, 63u);
+    u64 upto = last == 63 ? ~0ull : BIT64(last + 1) - 1;
+
+    return upto & ~(BIT64(first) - 1);
+}
+
+/* Which of a block's two page links belongs to the page. */
+static unsigned page_slot(const struct tb *tb, const struct cpage *p)
+{
+    return (tb->gpa & ~PAGE_MASK) == p->gpa ? 0 : 1;
+}
+
+static void page_remove(struct cache *c, u64 gpa, u32 index)
+{
+    struct cpage *p = find_page(c, gpa);
+    u32 *at;
+
+    if (!p)
+        return;
+    for (at = &p->blocks; *at; at = &c->tbs[*at].page_next[page_slot(&c->tbs[*at], p)])
+        if (*at == index) {
+            *at = c->tbs[index].page_next[page_slot(&c->tbs[index], p)];
+            break;
+        }
+    if (!p->blocks)
+        free_page(c, p);
+}
+
+/* --- links ------------------------------------------------------------------------------------- */
+
+static void patch(struct cache *c, u32 field, u32 to)
+{
+    s32 rel = (s32)(to - (field + 4));
+
+    __atomic_store_n((s32 *)(void *)(c->buf.w + field), rel, __ATOMIC_RELEASE);
+}
+
+void cache_link_locked(struct cache *c, struct link *l, struct tb *target)
+{
+    if (l->target || target->dead)
+        return;
+    l->target = tb_index(c, target);
+    l->next_in = target->links_in;
+    target->links_in = (u32)(l - c->links);
+    patch(c, l->field, l->flags_saved ? target->entry_saved : target->entry_native);
+    c->stats->links++;
+}
+
+static void unlink_in(struct cache *c, struct tb *tb)
+{
+    for (u32 i = tb->links_in, next; i; i = next) {
+        struct link *l = &c->links[i];
+        next = l->next_in;
+        l->target = l->next_in = 0;
+        patch(c, l->field, l->unlinked);
+    }
+    tb->links_in = 0;
+}
+
+static void unlink_out(struct cache *c, struct tb *tb)
+{
+    for (u32 k = 0; k < tb->nlinks; k++) {
+        struct link *l = &c->links[tb->link_first + k];
+        if (!l->target)
+            continue;
+        u32 *at = &c->tbs[l->target].links_in;
+        while (*at != tb->link_first + k)
+            at = &c->links[*at].next_in;
+        *at = l->next_in;
+        l->target = l->next_in = 0;
+        patch(c, l->field, l->unlinked);
+    }
+}
+
+/* --- blocks ------------------------------------------------------------------------------------ */
+
+static unsigned block_hash(u64 gpa, u32 mode)
+{
+    return (unsigned)(gpa ^ gpa >> HASH_BITS ^ mode * 0x9e37u) & ((1u << HASH_BITS) - 1);
+}
+
+struct tb *cache_find_locked(struct cache *c, u64 gpa, u32 mode)
+{
+    for (u32 i = c->hash[block_hash(gpa, mode)]; i; i = c->tbs[i].hash_next)
+        if (c->tbs[i].gpa == gpa && c->tbs[i].mode == mode)
+            return &c->tbs[i];
+    return NULL;
+}
+
+/* Replaces the first bytes of an entry by a jump. */
+static void patch_entry(struct cache *c, u32 entry, u32 to)
+{
+    u8 *at = c->buf.w + entry;
+
+    *at = 0xe9;
+    patch_rel32(at + 1, c->buf.w + to);
+}
+
+/* Takes a block out of everything that could lead to it. It may still be executing. */
+static void kill_block(struct cache *c, struct tb *tb)
+{
+    u32 index = tb_index(c, tb), *at = &c->hash[block_hash(tb->gpa, tb->mode)];
+
+    if (tb->dead)
+        return;
+    tb->dead = true;
+    while (*at != index)
+        at = &c->tbs[*at].hash_next;
+    *at = tb->hash_next;
+    unlink_in(c, tb);
+    unlink_out(c, tb);
+    patch_entry(c, tb->entry_saved, tb->dead_saved);
+    if (tb->entry_native != tb->entry_saved)
+        patch_entry(c, tb->entry_native, tb->dead_native);
+    page_remove(c, tb->gpa, index);
+    if (tb->gpa2 != ~0ull)
+        page_remove(c, tb->gpa2, index);
+    c->stats->dropped++;
+}
+
+static void evict(struct cache *c, struct cregion *r)
+{
+    u64 dropped = c->stats->dropped;
+
+    for (u32 i = r->tb_first; i < r->tb_used; i++)
+        kill_block(c, &c->tbs[i]);
+    c->stats->dropped = dropped;
+    r->used = r->start;
+    r->tb_used = r->tb_first;
+    r->link_used = r->link_first;
+    r->insns_used = 0;
+    c->stats->evictions++;
+    __atomic_fetch_add(&c->epoch, 1, __ATOMIC_SEQ_CST);
+}
+
+static bool region_full(const struct cregion *r)
+{
+    return r->end - r->used < BLOCK_CODE_MAX || r->tb_used == r->tb_end ||
+           r->link_end - r->link_used < BLOCK_LINKS_MAX ||
+           r->insns_size - r->insns_used < 128 * sizeof(struct x86_insn);
+}
+
+struct tb *cache_begin_locked(struct cache *c)
+{
+    struct cregion *r = &c->region[c->current];
+
+    if (region_full(r)) {
+        c->current = (c->current + 1) % CACHE_REGIONS;
+        r = &c->region[c->current];
+        if (r->tb_used != r->tb_first)
+            evict(c, r);
+    }
+    struct tb *tb = &c->tbs[r->tb_used];
+    *tb = (struct tb){.region = (u8)c->current, .link_first = r->link_used, .gpa2 = ~0ull};
+    return tb;
+}
+
+struct link *cache_link_add_locked(struct cache *c, struct tb *tb)
+{
+    struct cregion *r = &c->region[c->current];
+    struct link *l = &c->links[r->link_used++];
+
+    *l = (struct link){.tb = tb_index(c, tb)};
+    tb->nlinks++;
+    return l;
+}
+
+struct x86_insn *cache_insn_add_locked(struct cache *c, const struct x86_insn *in)
+{
+    struct cregion *r = &c->region[c->current];
+    struct x86_insn *to = (struct x86_insn *)(void *)(r->insns + r->insns_used);
+
+    r->insns_used += sizeof(*in);
+    *to = *in;
+    return to;
+}
+
+static void page_add(struct cache *c, u64 gpa, u32 index, unsigned slot, u64 granules)
+{
+    struct cpage *p = get_page(c, gpa);
+
+    if (!p)
+        return; /* out of memory: cache_commit_locked leaves such a block unhashed */
+    c->tbs[index].page_next[slot] = p->blocks;
+    p->blocks = index;
+    p->granules |= granules;
+}
+
+void cache_commit_locked(struct cache *c, struct tb *tb, u32 end)
+{
+    struct cregion *r = &c->region[c->current];
+    u32 index = tb_index(c, tb), *chain = &c->hash[block_hash(tb->gpa, tb->mode)];
+    unsigned in_first = MIN((unsigned)tb->bytes, PAGE_BYTES - (unsigned)(tb->gpa & PAGE_MASK));
+
+    r->tb_used++;
+    r->used = (end + 15) & ~15u;
+    tb->host_end = end;
+    page_add(c, tb->gpa, index, 0, granule_mask(tb->gpa & PAGE_MASK, in_first));
+    if (tb->gpa2 != ~0ull)
+        page_add(c, tb->gpa2, index, 1, granule_mask(0, tb->bytes - in_first));
+    tb->hash_next = *chain;
+    *chain = index;
+}
+
+static void drop_page(struct cache *c, struct cpage *p)
+{
+    u64 gpa = p->gpa;
+
+    while ((p = find_page(c, gpa)) && p->blocks)
+        kill_block(c, &c->tbs[p->blocks]);
+}
+
+bool cache_invalidate(struct cache *c, u64 gpa, u64 len)
+{
+    bool dropped = false;
+
+    lock_take(&c->lock);
+    c->stats->smc_writes++;
+    for (u64 end = gpa + len; gpa < end; gpa = (gpa | PAGE_MASK) + 1) {
+        struct cpage *p = find_page(c, gpa);
+        unsigned from = gpa & PAGE_MASK;
+        unsigned here = (unsigned)MIN(end - gpa, PAGE_BYTES - from);
+        if (!p) {
+            mem_code_clear(c->mem, gpa & ~PAGE_MASK);
+            continue;
+        }
+        if (p->granules & granule_mask(from, here)) {
+            drop_page(c, p);
+            dropped = true;
+        }
+    }
+    lock_drop(&c->lock);
+    return dropped;
+}
+
+void cache_flush(struct cache *c)
+{
+    lock_take(&c->lock);
+    for (unsigned i = 0; i < CACHE_REGIONS; i++)
+        evict(c, &c->region[i]);
+    lock_drop(&c->lock);
+}

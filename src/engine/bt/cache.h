@@ -1,0 +1,80 @@
+/* cache.h - the code cache: host code of translation blocks, found by guest-physical address */
+#pragma once
+
+#include "engine/bt/bt.h"
+
+/* One a VM, shared by its vCPUs. Code lies in regions that fill one after the other; when all are
+ * full the oldest is evicted as a whole. `lock` guards everything below. Code that may be executing
+ * changes in one way only while other vCPUs run: the aligned displacement of a link. Whoever drops
+ * blocks or evicts has called every other vCPU out of translated code first (bt_stop_others).
+ * Functions named _locked want the lock held. */
+#define CACHE_REGIONS   8
+#define CACHE_MIN_BYTES (512 * KiB)
+#define CACHE_STUBS     (16 * KiB)
+#define BLOCK_CODE_MAX  (48 * KiB) /* what one block may take; see translate.c */
+#define BLOCK_LINKS_MAX 64
+
+struct cpage;
+
+struct cregion {
+    u32 start, end, used;   /* offsets in the buffer */
+    u32 tb_first, tb_end, tb_used;
+    u32 link_first, link_end, link_used;
+    u8 *insns;
+    size_t insns_used, insns_size;
+};
+
+struct cache {
+    struct lock lock;
+    struct wxbuf buf;
+    struct mem *mem;
+    struct bt_stats *stats;
+    struct cregion region[CACHE_REGIONS];
+    unsigned current;
+    u32 epoch; /* counts evictions; atomic */
+    struct tb *tbs;
+    struct link *links;
+    u32 *hash;
+    struct cpage **pages;
+    size_t tbs_bytes, links_bytes;
+};
+
+must_check int cache_create(struct cache **out, struct mem *mem, size_t bytes,
+                            struct bt_stats *stats, struct err *e);
+void cache_destroy(struct cache *c);
+
+static inline const u8 *cache_x(const struct cache *c, u32 off)
+{
+    return c->buf.x + off;
+}
+
+static inline u32 cache_off(const struct cache *c, const void *x)
+{
+    return (u32)((const u8 *)x - c->buf.x);
+}
+
+/* The block at gpa for mode, or NULL. */
+struct tb *cache_find_locked(struct cache *c, u64 gpa, u32 mode);
+
+/* Makes room for a block in the current region, evicting the next one when it is full: *tb is a
+ * fresh block (not yet found by anyone) and code may be written from buf.w + region.used on.
+ * Evicting counts up `epoch`: jump caches and resume addresses from before are void then. */
+struct tb *cache_begin_locked(struct cache *c);
+/* Takes it in: `end` is the offset behind its code. */
+void cache_commit_locked(struct cache *c, struct tb *tb, u32 end);
+struct link *cache_link_add_locked(struct cache *c, struct tb *tb);
+struct x86_insn *cache_insn_add_locked(struct cache *c, const struct x86_insn *in);
+
+/* Lets a link lead to its target's code. */
+void cache_link_locked(struct cache *c, struct link *l, struct tb *target);
+
+/* Bytes [gpa, gpa + len) changed: drops the blocks of a page when any of them may contain the
+ * bytes. True when one was dropped. Takes the lock. */
+bool cache_invalidate(struct cache *c, u64 gpa, u64 len);
+/* Drops every block. Takes the lock. */
+void cache_flush(struct cache *c);
+
+static inline u32 tb_index(const struct cache *c, const struct tb *tb)
+{
+    return (u32)(tb - c->tbs);
+}

@@ -1,0 +1,119 @@
+/* gen.h - one block being translated: emission state, and what the lowering files share */
+#pragma once
+
+#include "engine/bt/cache.h"
+
+/* Where the guest's arithmetic flags are at this point of the code. */
+enum fl {
+    FL_NATIVE, /* in the host's flags only */
+    FL_SAVED,  /* in engine_vcpu.flags only; the host's are scratch */
+    FL_BOTH,
+};
+
+/* Code that is emitted behind the block, off the hot path. */
+enum cold_kind {
+    COLD_SLOW,    /* access that missed the TLB: rax is recomputed as the linear address */
+    COLD_GENERIC, /* site of an instruction that C executes; the hot path jumps to the stub itself */
+    COLD_EXEC,    /* the instruction is to be executed by C after all */
+    COLD_FP,      /* vector registers are not loaded */
+    COLD_LINK,    /* a direct jump that has no target yet */
+    COLD_LEAVE,   /* to RIP = code_base + off by way of C: attention, dropped blocks */
+    COLD_GOTO,    /* jump to another page: probe the jump cache */
+    COLD_MISS,    /* rax = RIP, not in the jump cache */
+};
+
+struct cold {
+    enum cold_kind kind;
+    u8 *from[3];     /* rel32 fields that lead here; or of a LEA that wants the site's address */
+    unsigned nfrom;
+    u8 *retry, *resume;
+    struct hmem ea;  /* COLD_SLOW: how to compute the linear address, unless xor_tag */
+    bool xor_tag;    /* COLD_SLOW: rax is the address xor the tag that r10 points at */
+    bool save_flags; /* flags are native on the way in */
+    bool commit;     /* COLD_MISS: move the stack pointer */
+    bool check;      /* COLD_MISS: RIP may be non-canonical: then the instruction faults */
+    s32 rsp_add;
+    u16 off;         /* of the guest instruction; COLD_LEAVE: of the target */
+    s64 target;      /* COLD_GOTO: relative to code_base; */
+    u8 size, flags;
+    u32 link;
+    const struct x86_insn *in;
+};
+
+#define COLD_MAX 512
+
+struct gen {
+    struct emit e;
+    struct engine_vcpu *v;
+    struct cache *c;
+    struct tb *tb;
+    u32 mode;
+    bool code64;
+    bool linking;               /* direct jumps may be linked */
+    const struct x86_insn *in;  /* under translation */
+    unsigned off;               /* its offset in the page */
+    enum fl fl;
+    u32 fp_ok;                  /* READY_* known to be ready here */
+    bool ended;                 /* control never comes here */
+    unsigned spare;             /* scratch register that lower_* left free */
+    unsigned ncold, cold_insn;  /* cold_insn: first of this instruction */
+    struct cold cold[COLD_MAX];
+};
+
+/* Offsets of the stubs in the code cache (stubs.c). */
+struct bt_stubs {
+    u32 enter, leave, next, dead, generic, slow, link, fp;
+};
+extern struct bt_stubs bt_stubs;
+/* Writes them; the same for every cache. */
+void stubs_emit(struct cache *c);
+
+/* --- flags (lower.c) --- */
+
+/* Before code that destroys the host's flags. Uses rax. */
+void flags_clobber(struct gen *g);
+/* Before an instruction that reads flags or keeps some. Uses rax. */
+void flags_need(struct gen *g);
+void emit_flags_save(struct emit *e);
+void emit_flags_restore(struct emit *e);
+
+/* --- memory operands (lower.c): THE lowering of guest addresses to host ones --- */
+
+#define LOW_WRITE    BIT(0)
+#define LOW_RAX_FREE BIT(1) /* the result must not use rax */
+
+/* The memory operand of the current instruction, size bytes; align > 1: must be aligned, else the
+ * instruction faults. The result is valid until rax or r10 change; g->spare is free. */
+struct hmem lower_mem(struct gen *g, unsigned size, unsigned align, unsigned how);
+/* The stack at rsp + disp. */
+struct hmem lower_stack(struct gen *g, unsigned base, s32 disp, unsigned size, unsigned how);
+/* Whether lower_mem can do the current instruction's operand. */
+bool lower_can(const struct gen *g);
+/* The effective address alone (LEA) into reg, asize wide. */
+void lower_ea(struct gen *g, unsigned reg);
+
+struct cold *cold_add(struct gen *g, enum cold_kind kind, u8 *from);
+
+/* --- instructions; true: translated --- */
+
+bool gen_int(struct gen *g);    /* insn_int.c */
+bool gen_vec(struct gen *g);    /* insn_int.c */
+bool gen_stack(struct gen *g);  /* insn_stack.c */
+bool gen_branch(struct gen *g); /* insn_branch.c */
+bool gen_sys(struct gen *g);    /* insn_sys.c */
+void gen_generic(struct gen *g, unsigned site_flags);
+
+/* Re-encodes the current instruction with its registers and the memory operand replaced (copy.c).
+ * False: it needs more scratch registers than there are. */
+bool copy_insn(struct gen *g, const struct hmem *m);
+/* Register and memory forms for other files: whether all register operands have a place. */
+bool copy_possible(const struct gen *g, bool mem);
+
+/* Leaves the block (insn_branch.c). */
+void gen_goto(struct gen *g, s64 target);      /* RIP = code_base + target */
+void gen_ibtc(struct gen *g, struct cold *miss); /* RIP in rax; flags are saved */
+
+static inline u8 *here(struct gen *g)
+{
+    return g->e.p;
+}

@@ -1,0 +1,343 @@
+/* helpers.c - what translated code calls C for: the next block, missed accesses, single instructions */
+#include <string.h>
+
+#include "engine/bt/translate.h"
+#include "mem/mem.h"
+#include "x86/fpu.h"
+#include "x86/mmu.h"
+
+#define DECODED_BITS 10
+#define DECODED_SIZE (1u << DECODED_BITS)
+
+struct decoded {
+    const struct site *site;
+    struct x86_insn insn;
+};
+
+/* --- flags and vector registers between C and translated code ---------------------------------- */
+
+static void to_c(struct engine_vcpu *v)
+{
+    v->cpu.s.rflags = native_flags_out(v->cpu.s.rflags, (u16)v->flags);
+}
+
+static void from_c(struct engine_vcpu *v)
+{
+    v->flags = native_flags_in(v->cpu.s.rflags);
+}
+
+/* Which vector instructions may run natively now: allowed, and with every SIMD exception masked. */
+static u32 fp_allowed(const struct engine_vcpu *v)
+{
+    const struct x86_cpu *cpu = &v->cpu;
+    const u32 masks = 0x1f80;
+    u32 bits = 0;
+
+    if ((cpu->s.fpu.mxcsr & masks) != masks)
+        return 0;
+    if (!(cpu->s.cr0 & (CR0_EM | CR0_TS)) && cpu->s.cr4 & CR4_OSFXSR)
+        bits |= READY_SSE;
+    if (native_host_avx() && !(cpu->s.cr0 & CR0_TS) && cpu->s.cr4 & CR4_OSXSAVE && cpu->prot &&
+        (~cpu->s.xcr0 & (XCR0_SSE | XCR0_AVX)) == 0)
+        bits |= READY_AVX;
+    return bits;
+}
+
+/* --- jump caches ------------------------------------------------------------------------------- */
+
+/* The table of the current address space, privilege and mode. */
+static bool choose_table(struct engine_vcpu *v)
+{
+    u32 mode = tb_mode(&v->cpu), epoch = v->vm->cache->epoch;
+    unsigned i = bt_table_index(&v->cpu);
+    struct ibtc *t = v->table[i];
+
+    v->mode = mode;
+    if (unlikely(epoch != v->epoch)) {
+        v->epoch = epoch;
+        memset(v->decoded, 0, DECODED_SIZE * sizeof(*v->decoded));
+    }
+    if (unlikely(!t)) {
+        t = v->table[i] = bt_table_create();
+        if (!t)
+            return false;
+        t->mode = mode;
+        t->epoch = epoch;
+    }
+    if (unlikely(t->mode != mode || t->epoch != epoch)) {
+        bt_table_clear(t);
+        t->mode = mode;
+        t->epoch = epoch;
+    }
+    v->ibtc = t->e;
+    return true;
+}
+
+static void remember(struct engine_vcpu *v, u64 rip, const u8 *host)
+{
+    struct ibtc *t = (struct ibtc *)(void *)v->ibtc;
+    u64 page = rip >> 12;
+
+    if (!v->vm->linking)
+        return;
+    t->used = true;
+    t->pages[page & 63] |= BIT64(page >> 6 & 63);
+    t->e[ibtc_index(rip)] = (struct ibtc_entry){rip, host};
+}
+
+/* --- the next block ---------------------------------------------------------------------------- */
+
+/* X86_OK: *host is the code at RIP. */
+static int find_block(struct engine_vcpu *v, const u8 **host)
+{
+    struct x86_cpu *cpu = &v->cpu;
+    struct cache *c = v->vm->cache;
+    u64 rip = cpu->s.rip, gpa = 0;
+    const u8 *hva = NULL;
+
+    v->stats.ibtc_misses++;
+    TRY(x86_lin_fetch(cpu, v->mode & MODE_64 ? rip : (u32)rip, &gpa, &hva));
+    if (!hva) {
+        v->step = true;
+        return X86_OK;
+    }
+    lock_take(&c->lock);
+    struct tb *tb = cache_find_locked(c, gpa, v->mode);
+    lock_drop(&c->lock);
+    if (!tb)
+        TRY(translate(v, gpa, hva - (gpa & PAGE_MASK), &tb));
+    *host = cache_x(c, tb->entry_saved);
+    if (c->epoch != v->epoch && !choose_table(v))
+        return X86_OK;
+    remember(v, rip, *host);
+    return X86_OK;
+}
+
+/* Delivers cpu->exc. False: leave translated code. */
+static bool deliver(struct engine_vcpu *v)
+{
+    v->stats.faults++;
+    v->rc = x86_deliver(&v->cpu);
+    return v->rc == X86_OK || v->rc == X86_YIELD;
+}
+
+static u64 go_on(struct engine_vcpu *v, bool probe)
+{
+    struct x86_cpu *cpu = &v->cpu;
+    const u8 *host = NULL;
+
+    for (;;) {
+        v->rc = X86_OK;
+        if (x86_attn(cpu))
+            return 0;
+        v->stats.lookups++;
+        if (!choose_table(v)) {
+            v->step = true;
+            return 0;
+        }
+        if (!(v->mode & MODE_NATIVE)) {
+            v->step = true;
+            return 0;
+        }
+        const struct ibtc_entry *e = &v->ibtc[ibtc_index(cpu->s.rip)];
+        if (probe && e->rip == cpu->s.rip) {
+            host = e->host;
+            break;
+        }
+        int rc = find_block(v, &host);
+        if (rc == X86_OK && host)
+            break;
+        if (rc == X86_OK)
+            return 0; /* v->step */
+        if (!deliver(v))
+            return 0;
+    }
+    v->code_base = cpu->s.rip & ~PAGE_MASK;
+    from_c(v);
+    return (u64)(uintptr_t)host;
+}
+
+u64 bt_next(struct engine_vcpu *v)
+{
+    return go_on(v, true);
+}
+
+static u64 h_next(struct engine_vcpu *v)
+{
+    to_c(v);
+    return go_on(v, true);
+}
+
+/* The block that was asked for is dropped: the jump cache may still name it. */
+static u64 h_dead(struct engine_vcpu *v)
+{
+    to_c(v);
+    return go_on(v, false);
+}
+
+/* --- one instruction by C ---------------------------------------------------------------------- */
+
+/* The instruction of a site that was not kept with its block. */
+static const struct x86_insn *site_insn(struct engine_vcpu *v, const struct site *s)
+{
+    struct decoded *d = &v->decoded[((uintptr_t)s >> 3) & (DECODED_SIZE - 1)];
+    const struct tb *tb = &v->vm->cache->tbs[s->tb];
+    unsigned flags;
+
+    if (s->in)
+        return s->in;
+    if (d->site == s)
+        return &d->insn;
+    const u8 *page = mem_page(v->vm->cfg.mem, tb->gpa & ~PAGE_MASK, false, &flags);
+    d->site = NULL;
+    if (!page || x86_decode(&v->cpu, page + s->off, PAGE_BYTES - s->off, &d->insn) != X86_OK)
+        return NULL;
+    d->site = s;
+    return &d->insn;
+}
+
+/* After an instruction: back behind it when nothing else has changed. */
+static u64 finish(struct engine_vcpu *v, const struct site *s, int rc, u64 next)
+{
+    struct x86_cpu *cpu = &v->cpu;
+
+    if (likely(rc == X86_OK && s->resume && cpu->s.rip == next && !x86_attn(cpu))) {
+        from_c(v);
+        if (s->flags & SITE_FP)
+            v->fp_reload = fp_allowed(v);
+        return (u64)(uintptr_t)cache_x(v->vm->cache, s->resume);
+    }
+    if (rc == X86_FAULT) {
+        if (!deliver(v))
+            return 0;
+    } else if (rc > X86_YIELD) {
+        v->rc = rc;
+        return 0;
+    }
+    return go_on(v, true);
+}
+
+/* Whether the second page of an instruction is still the one it was decoded from. */
+static int cross_check(struct engine_vcpu *v, const struct site *s, bool *same)
+{
+    struct x86_cpu *cpu = &v->cpu;
+    u64 gpa = 0, lin = (v->code_base + PAGE_BYTES) & cpu->lin_mask;
+    const u8 *hva;
+
+    TRY(x86_lin_fetch(cpu, lin, &gpa, &hva));
+    *same = (gpa & ~PAGE_MASK) == v->vm->cache->tbs[s->tb].gpa2;
+    return X86_OK;
+}
+
+static u64 execute(struct engine_vcpu *v, const struct site *s)
+{
+    struct x86_cpu *cpu = &v->cpu;
+    bool same = true;
+    int rc = X86_OK;
+
+    to_c(v);
+    cpu->s.rip = v->code_base + s->off;
+    const struct x86_insn *in = site_insn(v, s);
+    if (s->flags & SITE_CROSS)
+        rc = cross_check(v, s, &same);
+    if (unlikely(!in || !same)) {
+        v->step = true;
+        v->rc = X86_OK;
+        return 0;
+    }
+    u64 next = cpu->s.rip + in->len;
+    if (rc == X86_OK)
+        rc = x86_exec(cpu, in);
+    return finish(v, s, rc, next);
+}
+
+static u64 h_generic(struct engine_vcpu *v, const struct site *s)
+{
+    v->stats.generic++;
+    return execute(v, s);
+}
+
+/* --- memory accesses that missed --------------------------------------------------------------- */
+
+static bool tlb_hits(const struct x86_cpu *cpu, u64 lin, bool write)
+{
+    const struct x86_tlb_entry *e = bt_tlb_entry(cpu, lin);
+
+    return (write ? e->tag_write : e->tag_read) == (lin & ~PAGE_MASK);
+}
+
+/* A hit that still came here is misaligned or crosses pages. */
+static u64 h_slow(struct engine_vcpu *v, u64 lin, const struct site *s)
+{
+    struct x86_cpu *cpu = &v->cpu;
+    bool write = s->flags & SITE_WRITE;
+
+    if ((lin & PAGE_MASK) + s->size <= PAGE_BYTES && !tlb_hits(cpu, lin, write) &&
+        x86_lin_probe(cpu, lin, s->size, write ? X86_W : X86_R) == X86_OK &&
+        tlb_hits(cpu, lin, write)) {
+        v->stats.tlb_fills++;
+        if (s->flags & SITE_FP)
+            v->fp_reload = fp_allowed(v);
+        return (u64)(uintptr_t)cache_x(v->vm->cache, s->retry);
+    }
+    v->stats.slow_accesses++;
+    return execute(v, s);
+}
+
+/* --- links and vector registers ---------------------------------------------------------------- */
+
+static u64 h_link(struct engine_vcpu *v, u64 index)
+{
+    struct cache *c = v->vm->cache;
+    struct link *l = &c->links[index];
+    const struct tb *from = &c->tbs[l->tb];
+    u64 gpa = (from->gpa & ~PAGE_MASK) | l->off;
+    u32 epoch = c->epoch;
+    unsigned flags;
+
+    to_c(v);
+    v->cpu.s.rip = v->code_base + l->off;
+    if (x86_attn(&v->cpu) || from->dead)
+        return go_on(v, false);
+    lock_take(&c->lock);
+    struct tb *tb = cache_find_locked(c, gpa, v->mode);
+    lock_drop(&c->lock);
+    if (!tb) {
+        const u8 *page = mem_page(v->vm->cfg.mem, gpa & ~PAGE_MASK, false, &flags);
+        if (!page || translate(v, gpa, page, &tb) != X86_OK)
+            return go_on(v, false);
+    }
+    lock_take(&c->lock);
+    if (c->epoch == epoch && !from->dead)
+        cache_link_locked(c, l, tb);
+    lock_drop(&c->lock);
+    if (c->epoch != epoch)
+        return go_on(v, false);
+    return (u64)(uintptr_t)cache_x(c, tb->entry_saved);
+}
+
+static u64 h_fp(struct engine_vcpu *v, const struct site *s)
+{
+    u32 allowed = fp_allowed(v);
+
+    if (!(allowed & s->size))
+        return h_generic(v, s);
+    v->stats.fp_loads++;
+    v->fp_reload = allowed;
+    return (u64)(uintptr_t)cache_x(v->vm->cache, s->retry);
+}
+
+void bt_set_helpers(struct engine_vcpu *v)
+{
+    v->h_next = h_next;
+    v->h_dead = h_dead;
+    v->h_generic = h_generic;
+    v->h_slow = h_slow;
+    v->h_link = h_link;
+    v->h_fp = h_fp;
+}
+
+size_t bt_decoded_bytes(void)
+{
+    return DECODED_SIZE * sizeof(struct decoded);
+}

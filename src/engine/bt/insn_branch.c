@@ -1,0 +1,276 @@
+/* insn_branch.c - near JMP, Jcc, LOOP, CALL and RET: links inside a page, the jump cache beyond */
+#include <Zydis/Zydis.h>
+
+#include "engine/bt/gen.h"
+#include "x86/optable.h"
+
+/* --- leaving a block --------------------------------------------------------------------------- */
+
+/* Makes a jump (with its opcode, of `opcode_bytes`, emitted by the caller's function) a link. */
+static void link_here(struct gen *g, u8 *field, unsigned off, bool flags_saved)
+{
+    struct cold *c = cold_add(g, COLD_LINK, field);
+    struct link *l = cache_link_add_locked(g->c, g->tb);
+
+    l->field = (u32)(field - g->c->buf.w);
+    l->off = (u16)off;
+    l->flags_saved = flags_saved;
+    c->off = (u16)off;
+    c->save_flags = !flags_saved;
+    c->link = (u32)(l - g->c->links);
+}
+
+static bool in_page(s64 target)
+{
+    return target >= 0 && target < PAGE_BYTES;
+}
+
+/* A loop must notice what other threads ask of this vCPU: flags are saved. */
+static void attention_check(struct gen *g, unsigned target)
+{
+    e_alu_mem_imm(&g->e, W32, 7, CELL(cpu.attn), 0);
+    cold_add(g, COLD_LEAVE, e_jcc(&g->e, CC_NE))->off = (u16)target;
+}
+
+void gen_ibtc(struct gen *g, struct cold *miss)
+{
+    struct emit *e = &g->e;
+    struct cold *c = cold_add(g, COLD_MISS, NULL);
+
+    if (miss) {
+        c->commit = miss->commit;
+        c->check = miss->check;
+        c->rsp_add = miss->rsp_add;
+    }
+    e_alu_mem_imm(e, W32, 7, CELL(cpu.attn), 0);
+    c->from[c->nfrom++] = e_jcc(e, CC_NE);
+    e_mov(e, W64, H_R10, H_RAX);
+    EBYTES(e, "\x49\xc1\xea"); /* shr r10, IBTC_BITS */
+    e1(e, IBTC_BITS);
+    e_rr(e, W32, 0x33, H_R10, H_RAX);
+    e_alu_imm(e, W32, 4, H_R10, IBTC_SIZE - 1);
+    EBYTES(e, "\x41\xc1\xe2\x04"); /* shl r10d, 4 */
+    e_rm(e, W64, 0x03, H_R10, CELL(ibtc));
+    e_rm(e, W64, 0x3b, H_RAX, base_mem(H_R10, 0));
+    c->from[c->nfrom++] = e_jcc(e, CC_NE);
+    e_alu_imm(e, W64, 4, H_RAX, -4096);
+    e_store(e, W64, CELL(code_base), H_RAX);
+    if (miss && miss->commit)
+        e_lea(e, g->code64 ? W64 : W32, H_RSP, base_mem(H_RSP, miss->rsp_add));
+    e_jmp_mem(e, base_mem(H_R10, 8));
+}
+
+/* rax = code_base + target. */
+static void load_rip(struct gen *g, s64 target)
+{
+    e_load(&g->e, W64, H_RAX, CELL(code_base));
+    e_lea(&g->e, g->code64 ? W64 : W32, H_RAX, base_mem(H_RAX, (s32)target));
+}
+
+void gen_goto(struct gen *g, s64 target)
+{
+    g->ended = true;
+    if (!in_page(target) || !g->linking) {
+        flags_clobber(g);
+        load_rip(g, target);
+        gen_ibtc(g, NULL);
+        return;
+    }
+    if (target <= (s64)g->off) {
+        flags_clobber(g);
+        attention_check(g, (unsigned)target);
+    }
+    e_align_rel32(&g->e, 1);
+    bool saved = g->fl != FL_NATIVE;
+    link_here(g, e_jmp(&g->e), (unsigned)target, saved);
+}
+
+/* To target if condition cc holds; the host's flags are valid. */
+static void goto_if(struct gen *g, unsigned cc, s64 target)
+{
+    enum fl fl = g->fl;
+
+    if (in_page(target) && target > (s64)g->off && g->linking) {
+        e_align_rel32(&g->e, 2);
+        link_here(g, e_jcc(&g->e, cc), (unsigned)target, fl != FL_NATIVE);
+        return;
+    }
+    if (!in_page(target) || !g->linking) {
+        struct cold *c = cold_add(g, COLD_GOTO, e_jcc(&g->e, cc));
+        c->target = target;
+        c->save_flags = fl == FL_NATIVE;
+        return;
+    }
+    u8 *over = e_jcc(&g->e, cc ^ 1);
+    gen_goto(g, target);
+    g->ended = false;
+    patch_rel32(over, g->e.p);
+    g->fl = fl;
+}
+
+/* --- instructions ------------------------------------------------------------------------------ */
+
+static unsigned slot_bytes(const struct gen *g)
+{
+    return g->code64 ? 8 : 4;
+}
+
+static bool stack_flat(const struct gen *g)
+{
+    return g->code64 || (g->mode & MODE_STACK32 && g->mode >> (MODE_SEG_FAST + X86_SS) & 1);
+}
+
+/* Relative to code_base. In 64-bit code a target may be non-canonical only across the hole in the
+ * middle, where no page is mapped executable on both sides; C finds that. */
+static s64 relative_target(const struct gen *g)
+{
+    return (s64)g->off + g->in->len + (s64)g->in->imm;
+}
+
+static bool gen_jcc(struct gen *g, unsigned cc)
+{
+    s64 target = relative_target(g);
+
+    if (!fits32(target))
+        return false;
+    flags_need(g);
+    goto_if(g, cc, target);
+    return true;
+}
+
+static bool gen_loop(struct gen *g)
+{
+    const struct x86_insn *in = g->in;
+    struct emit *e = &g->e;
+    unsigned w = in->asize == 8 ? W64 : W32;
+
+    if (in->asize == 2 || !fits32(relative_target(g)))
+        return false;
+    flags_clobber(g);
+    if (in->mnemonic == ZYDIS_MNEMONIC_LOOP)
+        e_lea(e, w, H_RCX, base_mem(H_RCX, -1));
+    e_rr(e, w, 0x85, H_RCX, H_RCX);
+    goto_if(g, in->mnemonic == ZYDIS_MNEMONIC_LOOP ? CC_NE : CC_E, relative_target(g));
+    return true;
+}
+
+/* Pushes the return address. The stack pointer moves later. */
+static void push_return(struct gen *g)
+{
+    unsigned n = slot_bytes(g), w = g->code64 ? W64 : W32;
+    struct hmem m = lower_stack(g, X86_RSP, -(s32)n, n, LOW_WRITE);
+
+    e_load(&g->e, W64, g->spare, CELL(code_base));
+    e_lea(&g->e, w, g->spare, base_mem(g->spare, (s32)(g->off + g->in->len)));
+    e_store(&g->e, w, m, g->spare);
+}
+
+/* rax = target of an indirect jump or call. */
+static bool load_target(struct gen *g)
+{
+    const struct x86_operand *o = &g->in->op[0];
+    unsigned w = g->code64 ? W64 : W32;
+
+    if (o->kind == X86_OPND_MEM) {
+        if (!lower_can(g))
+            return false;
+        e_load(&g->e, w, H_RAX, lower_mem(g, slot_bytes(g), 1, 0));
+    } else if (host_reg(o->reg) == H_NONE) {
+        flags_clobber(g);
+        e_load(&g->e, w, H_RAX, cell(GPR_OFF(o->reg)));
+    } else {
+        flags_clobber(g);
+        e_mov(&g->e, w, H_RAX, host_reg(o->reg));
+    }
+    return true;
+}
+
+static bool gen_call(struct gen *g)
+{
+    struct cold commit = {.commit = true, .check = g->code64, .rsp_add = -(s32)slot_bytes(g)};
+
+    if (!stack_flat(g))
+        return false;
+    if (g->in->op[0].kind == X86_OPND_IMM) {
+        if (!fits32(relative_target(g)))
+            return false;
+        push_return(g);
+        e_lea(&g->e, g->code64 ? W64 : W32, H_RSP, base_mem(H_RSP, commit.rsp_add));
+        gen_goto(g, relative_target(g));
+        return true;
+    }
+    if (!load_target(g))
+        return false;
+    e_store(&g->e, W64, CELL(tmp[1]), H_RAX);
+    push_return(g);
+    e_load(&g->e, W64, H_RAX, CELL(tmp[1]));
+    gen_ibtc(g, &commit);
+    g->ended = true;
+    return true;
+}
+
+static bool gen_jmp(struct gen *g)
+{
+    struct cold commit = {.check = g->code64};
+
+    if (g->in->op[0].kind == X86_OPND_IMM) {
+        if (!fits32(relative_target(g)))
+            return false;
+        gen_goto(g, relative_target(g));
+        return true;
+    }
+    if (!load_target(g))
+        return false;
+    gen_ibtc(g, &commit);
+    g->ended = true;
+    return true;
+}
+
+static bool gen_ret(struct gen *g)
+{
+    unsigned n = slot_bytes(g);
+    struct cold commit = {.commit = true, .check = g->code64, .rsp_add = (s32)n};
+
+    if (!stack_flat(g))
+        return false;
+    if (g->in->nops)
+        commit.rsp_add += (u16)g->in->imm;
+    struct hmem m = lower_stack(g, X86_RSP, 0, n, 0);
+    e_load(&g->e, g->code64 ? W64 : W32, H_RAX, m);
+    gen_ibtc(g, &commit);
+    g->ended = true;
+    return true;
+}
+
+bool gen_branch(struct gen *g)
+{
+    const struct x86_insn *in = g->in;
+
+    if (in->opsize != slot_bytes(g) || in->kind != X86_KIND_INT)
+        return false;
+    switch (in->mnemonic) {
+    case ZYDIS_MNEMONIC_JO: return gen_jcc(g, 0);
+    case ZYDIS_MNEMONIC_JNO: return gen_jcc(g, 1);
+    case ZYDIS_MNEMONIC_JB: return gen_jcc(g, 2);
+    case ZYDIS_MNEMONIC_JNB: return gen_jcc(g, 3);
+    case ZYDIS_MNEMONIC_JZ: return gen_jcc(g, 4);
+    case ZYDIS_MNEMONIC_JNZ: return gen_jcc(g, 5);
+    case ZYDIS_MNEMONIC_JBE: return gen_jcc(g, 6);
+    case ZYDIS_MNEMONIC_JNBE: return gen_jcc(g, 7);
+    case ZYDIS_MNEMONIC_JS: return gen_jcc(g, 8);
+    case ZYDIS_MNEMONIC_JNS: return gen_jcc(g, 9);
+    case ZYDIS_MNEMONIC_JP: return gen_jcc(g, 10);
+    case ZYDIS_MNEMONIC_JNP: return gen_jcc(g, 11);
+    case ZYDIS_MNEMONIC_JL: return gen_jcc(g, 12);
+    case ZYDIS_MNEMONIC_JNL: return gen_jcc(g, 13);
+    case ZYDIS_MNEMONIC_JLE: return gen_jcc(g, 14);
+    case ZYDIS_MNEMONIC_JNLE: return gen_jcc(g, 15);
+    case ZYDIS_MNEMONIC_JECXZ:
+    case ZYDIS_MNEMONIC_JRCXZ:
+    case ZYDIS_MNEMONIC_LOOP: return gen_loop(g);
+    case ZYDIS_MNEMONIC_JMP: return in->fn != x86_op_jmp_far && gen_jmp(g);
+    case ZYDIS_MNEMONIC_CALL: return in->fn != x86_op_call_far && gen_call(g);
+    case ZYDIS_MNEMONIC_RET: return in->fn != x86_op_ret_far && gen_ret(g);
+    default: return false;
+    }
+}

@@ -1,0 +1,250 @@
+/* lower.c - guest memory operands as host ones, through the software TLB; where the flags are */
+#include "engine/bt/gen.h"
+
+#define OFF_TAG(write) ((write) ? 8 : 0)
+#define OFF_ADDEND     24
+_Static_assert(offsetof(struct x86_tlb_entry, tag_read) == 0 &&
+                   offsetof(struct x86_tlb_entry, tag_write) == 8 &&
+                   offsetof(struct x86_tlb_entry, addend) == OFF_ADDEND &&
+                   sizeof(struct x86_tlb_entry) == 32,
+               "the shape of a TLB entry is in the code below");
+
+/* --- flags ------------------------------------------------------------------------------------- */
+
+void emit_flags_save(struct emit *e)
+{
+    EBYTES(e, "\x9f\x0f\x90\xc0"); /* lahf; seto al */
+    e1(e, 0x66);
+    e_store(e, W32, CELL(flags), H_RAX); /* mov gs:[flags], ax */
+}
+
+void emit_flags_restore(struct emit *e)
+{
+    e1(e, 0x65);
+    EBYTES(e, "\x0f\xb7\x04\x25"); /* movzx eax, word gs:[flags] */
+    e4(e, (u32)VOFF(flags));
+    EBYTES(e, "\x04\x7f\x9e"); /* add al, 0x7f (1 overflows); sahf */
+}
+
+void flags_clobber(struct gen *g)
+{
+    if (g->fl == FL_NATIVE)
+        emit_flags_save(&g->e);
+    g->fl = FL_SAVED;
+}
+
+void flags_need(struct gen *g)
+{
+    if (g->fl != FL_SAVED)
+        return;
+    emit_flags_restore(&g->e);
+    g->fl = FL_BOTH;
+}
+
+/* --- addresses --------------------------------------------------------------------------------- */
+
+/* What an operand is made of, in guest terms. */
+struct gea {
+    u8 base, index, scale, seg, asize;
+    s64 disp;
+    unsigned len; /* of the instruction, for RIP-relative ones */
+};
+
+struct cold *cold_add(struct gen *g, enum cold_kind kind, u8 *from)
+{
+    ASSERT(g->ncold < COLD_MAX);
+    struct cold *c = &g->cold[g->ncold++];
+
+    *c = (struct cold){.kind = kind, .off = (u16)g->off, .in = g->in};
+    if (from)
+        c->from[c->nfrom++] = from;
+    return c;
+}
+
+static bool has_seg_base(const struct gen *g, unsigned seg)
+{
+    if (g->code64)
+        return seg == X86_FS || seg == X86_GS;
+    return g->mode >> (MODE_SEG_BASE + seg) & 1;
+}
+
+/* Base and index both in registers of their own, no segment base, 64 bits wide. */
+static bool is_simple(const struct gen *g, const struct gea *a)
+{
+    return a->asize == 8 && !has_seg_base(g, a->seg) && a->base < 16 &&
+           host_reg(a->base) != H_NONE &&
+           (a->index == X86_REG_NONE || host_reg(a->index) != H_NONE);
+}
+
+static bool can(const struct gen *g, const struct gea *a)
+{
+    if (a->asize == 2 || !(g->mode >> (MODE_SEG_FAST + a->seg) & 1))
+        return false;
+    return fits32(a->disp) && fits32(a->disp + 8192) && fits32(a->disp - 8192);
+}
+
+static struct gea insn_gea(const struct gen *g)
+{
+    const struct x86_insn *in = g->in;
+
+    s64 disp = in->asize == 4 ? (s32)in->disp : in->disp;
+
+    return (struct gea){in->base, in->index, in->scale, in->seg, in->asize, disp, in->len};
+}
+
+bool lower_can(const struct gen *g)
+{
+    struct gea a = insn_gea(g);
+
+    /* Zydis extends moffs and 32-bit displacements; above 4 GiB they do not fit an operand. */
+    return can(g, &a);
+}
+
+/* base + index << scale + disp, asize wide, into reg. Uses rax and r10 for registers that live in
+ * memory. */
+static void emit_ea(struct gen *g, unsigned reg, const struct gea *a)
+{
+    struct emit *e = &g->e;
+    unsigned w = a->asize == 8 ? W64 : W32;
+    struct hmem m = {H_NONE, H_NONE, a->scale, false, (s32)a->disp};
+
+    if (a->base == X86_REG_RIP) {
+        e_load(e, W64, H_RAX, CELL(code_base));
+        m.base = H_RAX;
+        m.disp = (s32)(a->disp + g->off + a->len);
+    } else if (a->base != X86_REG_NONE) {
+        m.base = (u8)host_reg(a->base);
+        if (m.base == H_NONE) {
+            e_load(e, W64, H_RAX, cell(GPR_OFF(a->base)));
+            m.base = H_RAX;
+        }
+    }
+    if (a->index != X86_REG_NONE) {
+        m.index = (u8)host_reg(a->index);
+        if (m.index == H_NONE) {
+            e_load(e, W64, H_R10, cell(GPR_OFF(a->index)));
+            m.index = H_R10;
+        }
+    }
+    if (m.base == H_NONE && m.index == H_NONE) {
+        if (w == W64)
+            e_mov_imm64(e, reg, (u64)(s64)m.disp);
+        else
+            e_mov_imm32(e, reg, (u32)m.disp);
+        return;
+    }
+    e_lea(e, w, reg, m);
+}
+
+void lower_ea(struct gen *g, unsigned reg)
+{
+    struct gea a = insn_gea(g);
+
+    emit_ea(g, reg, &a);
+}
+
+/* r10 = TLB entry of the address in r10. */
+static void emit_probe(struct gen *g)
+{
+    struct emit *e = &g->e;
+
+    EBYTES(e, "\x49\xc1\xea\x07");                    /* shr r10, 7 */
+    e_rm(e, W64, 0x23, H_R10, CELL(cpu.tlb_mask)); /* and r10, gs:[tlb_mask] */
+    e_rm(e, W64, 0x03, H_R10, CELL(cpu.tlb));      /* add r10, gs:[tlb] */
+}
+
+static struct cold *slow_path(struct gen *g, unsigned cc, unsigned size, unsigned how, u8 *retry)
+{
+    struct cold *c = cold_add(g, COLD_SLOW, e_jcc(&g->e, cc));
+
+    c->retry = retry;
+    c->size = (u8)size;
+    c->flags = (how & LOW_WRITE ? SITE_WRITE : 0) | (g->fp_ok ? SITE_FP : 0);
+    return c;
+}
+
+/* The tag is compared with the page of the last byte, the entry is that of the first: an access
+ * that crosses pages misses. Aligned ones cannot cross; their low bits must be clear to hit. */
+static struct hmem lower_simple(struct gen *g, const struct gea *a, unsigned size, unsigned align,
+                                unsigned how)
+{
+    struct emit *e = &g->e;
+    struct hmem ea = {(u8)host_reg(a->base),
+                      a->index == X86_REG_NONE ? H_NONE : (u8)host_reg(a->index), a->scale, false,
+                      (s32)a->disp};
+    struct hmem last = ea;
+    u8 *retry = e->p;
+
+    if (align <= 1)
+        last.disp += (s32)size - 1;
+    e_lea(e, W64, H_R10, ea);
+    e_lea(e, W64, H_RAX, last);
+    emit_probe(g);
+    e_alu_imm(e, W64, 4, H_RAX, -4096 | (s32)(align - 1));
+    e_rm(e, W64, 0x3b, H_RAX, base_mem(H_R10, OFF_TAG(how & LOW_WRITE)));
+    slow_path(g, CC_NE, size, how, retry)->ea = ea;
+    e_load(e, W64, H_R10, base_mem(H_R10, OFF_ADDEND));
+    g->spare = H_RAX;
+    if (ea.index == H_NONE)
+        return (struct hmem){ea.base, H_R10, 0, false, ea.disp};
+    e_lea(e, W64, H_R10, (struct hmem){ea.base, H_R10, 0, false, 0});
+    ea.base = H_R10;
+    return ea;
+}
+
+/* The general form: the linear address in rax; rax ^ tag is the offset in the page on a hit. */
+static struct hmem lower_general(struct gen *g, const struct gea *a, unsigned size, unsigned align,
+                                 unsigned how)
+{
+    struct emit *e = &g->e;
+    struct hmem tag = base_mem(H_R10, OFF_TAG(how & LOW_WRITE));
+    struct cold *slow;
+
+    emit_ea(g, H_RAX, a);
+    if (has_seg_base(g, a->seg))
+        e_rm(e, g->code64 ? W64 : W32, 0x03, H_RAX, cell(VOFF(cpu.seg_base) + 8u * a->seg));
+    u8 *retry = e->p;
+    e_mov(e, W64, H_R10, H_RAX);
+    emit_probe(g);
+    e_rm(e, W64, 0x33, H_RAX, tag);
+    if (align > 1) {
+        e_rr(e, W64, 0xf7, 0, H_RAX); /* test rax, imm32 */
+        e4(e, ~(4095u & ~(align - 1)));
+        slow = slow_path(g, CC_NE, size, how, retry);
+    } else {
+        e_alu_imm(e, W64, 7, H_RAX, 4096 - (s32)size);
+        slow = slow_path(g, CC_A, size, how, retry);
+    }
+    slow->xor_tag = true;
+    e_rm(e, W64, 0x33, H_RAX, tag);
+    e_rm(e, W64, 0x03, H_RAX, base_mem(H_R10, OFF_ADDEND));
+    g->spare = H_R10;
+    if (!(how & LOW_RAX_FREE))
+        return base_mem(H_RAX, 0);
+    e_mov(e, W64, H_R10, H_RAX);
+    g->spare = H_RAX;
+    return base_mem(H_R10, 0);
+}
+
+static struct hmem lower(struct gen *g, const struct gea *a, unsigned size, unsigned align,
+                         unsigned how)
+{
+    flags_clobber(g);
+    if (is_simple(g, a))
+        return lower_simple(g, a, size, align, how);
+    return lower_general(g, a, size, align, how);
+}
+
+struct hmem lower_mem(struct gen *g, unsigned size, unsigned align, unsigned how)
+{
+    struct gea a = insn_gea(g);
+
+    return lower(g, &a, size, align, how);
+}
+
+struct hmem lower_stack(struct gen *g, unsigned base, s32 disp, unsigned size, unsigned how)
+{
+    struct gea a = {(u8)base, X86_REG_NONE, 0, X86_SS, g->code64 ? 8 : 4, disp, 0};
+
+    return lower(g, &a, size, 1, how);
+}

@@ -1,0 +1,344 @@
+/* translate.c - a run of guest instructions into host code: the walk, and the cold parts */
+#include "engine/bt/translate.h"
+
+#include <Zydis/Zydis.h>
+
+#include "engine/bt/gen.h"
+#include "x86/mmu.h"
+
+/* --- decoding ---------------------------------------------------------------------------------- */
+
+struct run {
+    struct x86_insn insn[BLOCK_INSNS_MAX];
+    unsigned n, bytes;
+    u64 gpa2;
+};
+
+static bool is_conditional(const struct x86_insn *in)
+{
+    switch (in->mnemonic) {
+    case ZYDIS_MNEMONIC_JO:
+    case ZYDIS_MNEMONIC_JNO:
+    case ZYDIS_MNEMONIC_JB:
+    case ZYDIS_MNEMONIC_JNB:
+    case ZYDIS_MNEMONIC_JZ:
+    case ZYDIS_MNEMONIC_JNZ:
+    case ZYDIS_MNEMONIC_JBE:
+    case ZYDIS_MNEMONIC_JNBE:
+    case ZYDIS_MNEMONIC_JS:
+    case ZYDIS_MNEMONIC_JNS:
+    case ZYDIS_MNEMONIC_JP:
+    case ZYDIS_MNEMONIC_JNP:
+    case ZYDIS_MNEMONIC_JL:
+    case ZYDIS_MNEMONIC_JNL:
+    case ZYDIS_MNEMONIC_JLE:
+    case ZYDIS_MNEMONIC_JNLE: return true;
+    default: return false;
+    }
+}
+
+/* Decodes until control leaves, the page ends or there are enough. */
+static int decode_run(struct engine_vcpu *v, u64 gpa, const u8 *page, struct run *r)
+{
+    struct x86_cpu *cpu = &v->cpu;
+    unsigned off = gpa & PAGE_MASK, exits = 0, max = v->vm->block_insns;
+    u64 at;
+
+    r->n = r->bytes = 0;
+    r->gpa2 = ~0ull;
+    while (r->n < max && off < PAGE_BYTES) {
+        struct x86_insn *in = &r->insn[r->n];
+        int rc = x86_decode(cpu, page + off, PAGE_BYTES - off, in);
+        if (rc == X86_DECODE_MORE) {
+            if (r->n)
+                return X86_OK;
+            rc = x86_fetch(cpu, in, &at, &r->gpa2);
+            r->n = rc == X86_OK;
+            r->bytes = in->len;
+            return rc;
+        }
+        if (rc != X86_OK)
+            return r->n ? X86_OK : rc;
+        r->n++;
+        r->bytes += in->len;
+        off += in->len;
+        if (in->flags & X86_INSN_ENDS_BLOCK && !(is_conditional(in) && exits++ < BLOCK_EXITS_MAX))
+            return X86_OK;
+    }
+    return X86_OK;
+}
+
+/* --- where the flags are at the start ---------------------------------------------------------- */
+
+enum first_use { USE_NONE, USE_SAVES, USE_READS, USE_OVERWRITES };
+
+static bool has_mem(const struct x86_insn *in)
+{
+    for (unsigned i = 0; i < in->nops; i++)
+        if (in->op[i].kind == X86_OPND_MEM)
+            return true;
+    return false;
+}
+
+/* What the block does with the flags it is entered with. */
+static enum first_use first_use(const struct gen *g, const struct run *r)
+{
+    for (unsigned i = 0; i < r->n; i++) {
+        const struct x86_insn *in = &r->insn[i];
+        if (in->kind != X86_KIND_INT || in->flags & X86_INSN_ENDS_BLOCK)
+            return is_conditional(in) ? USE_READS : USE_SAVES;
+        if ((has_mem(in) && in->mnemonic != ZYDIS_MNEMONIC_LEA) ||
+            in->mnemonic == ZYDIS_MNEMONIC_PUSH || in->mnemonic == ZYDIS_MNEMONIC_POP ||
+            in->mnemonic == ZYDIS_MNEMONIC_LEAVE)
+            return USE_SAVES;
+        if (in->flags_read)
+            return USE_READS;
+        if (in->flags_write)
+            return USE_OVERWRITES;
+    }
+    return USE_NONE;
+}
+
+static u32 offset_here(struct gen *g)
+{
+    return (u32)(g->e.p - g->c->buf.w);
+}
+
+static void emit_entries(struct gen *g, const struct run *r)
+{
+    enum first_use use = first_use(g, r);
+
+    g->tb->entry_native = g->tb->entry_saved = offset_here(g);
+    g->fl = FL_NATIVE;
+    if (use == USE_SAVES || use == USE_NONE) {
+        emit_flags_save(&g->e);
+        g->tb->entry_saved = offset_here(g);
+        g->fl = FL_SAVED;
+    } else if (use == USE_READS) {
+        emit_flags_restore(&g->e);
+        g->tb->entry_native = offset_here(g);
+    }
+}
+
+/* --- instructions ------------------------------------------------------------------------------ */
+
+/* C executes the instruction: the hot path loads the site's address and goes to a stub. */
+void gen_generic(struct gen *g, unsigned site_flags)
+{
+    flags_clobber(g);
+    struct cold *c = cold_add(g, COLD_GENERIC, e_lea_rip(&g->e, H_R10));
+
+    c->flags = (u8)site_flags;
+    c->in = cache_insn_add_locked(g->c, g->in);
+    e_jmp_to(&g->e, g->c->buf.w + bt_stubs.generic);
+    g->fp_ok = 0;
+    g->fl = FL_BOTH;
+}
+
+/* C goes on here after it has executed the instruction: with flags both ways. */
+static void set_resume(struct gen *g, unsigned first)
+{
+    for (unsigned i = first; i < g->ncold; i++)
+        if (!g->ended)
+            g->cold[i].resume = g->e.p;
+}
+
+static void gen_insn(struct gen *g, const struct x86_insn *in, u64 gpa2)
+{
+    unsigned first = g->ncold;
+    u8 *start = g->e.p;
+    enum fl fl = g->fl;
+    u32 fp_ok = g->fp_ok;
+
+    g->in = in;
+    bool done = gpa2 == ~0ull && (in->kind == X86_KIND_VEC
+                                      ? gen_vec(g)
+                                      : gen_branch(g) || gen_stack(g) || gen_int(g) || gen_sys(g));
+    if (!done) {
+        if (g->e.p != start || g->ncold != first) { /* declined half-way: take it back */
+            g->e.p = start;
+            g->ncold = first;
+            g->fl = fl;
+            g->fp_ok = fp_ok;
+        }
+        gen_generic(g, gpa2 != ~0ull ? SITE_CROSS : 0);
+        if (in->flags & X86_INSN_ENDS_BLOCK || gpa2 != ~0ull)
+            g->ended = true; /* the stub finds the next block */
+    }
+    set_resume(g, first);
+}
+
+/* --- the cold parts ---------------------------------------------------------------------------- */
+
+static u32 off_or_zero(const struct gen *g, const u8 *p)
+{
+    return p ? (u32)(p - g->c->buf.w) : 0;
+}
+
+/* r10 = the site that follows; to the stub. */
+static void emit_site(struct gen *g, const struct cold *c, u32 stub)
+{
+    struct emit *e = &g->e;
+    u8 *lea = c->kind == COLD_GENERIC ? c->from[0] : e_lea_rip(e, H_R10);
+    struct site s = {.retry = off_or_zero(g, c->retry),
+                     /* behind a missing vector state the block counts on it: start a new one */
+                     .resume = c->kind == COLD_FP ? 0 : off_or_zero(g, c->resume),
+                     .off = c->off,
+                     .size = c->size,
+                     .flags = c->flags,
+                     .tb = tb_index(g->c, g->tb),
+                     .in = c->kind == COLD_GENERIC ? c->in : NULL};
+
+    if (c->kind != COLD_GENERIC)
+        e_jmp_to(e, g->c->buf.w + stub);
+    while ((uintptr_t)e->p & 7)
+        e1(e, 0xcc);
+    patch_rel32(lea, e->p);
+    ebytes(e, &s, sizeof(s));
+}
+
+static void emit_slow(struct gen *g, const struct cold *c)
+{
+    struct emit *e = &g->e;
+
+    if (c->xor_tag)
+        e_rm(e, W64, 0x33, H_RAX, base_mem(H_R10, c->flags & SITE_WRITE ? 8 : 0));
+    else
+        e_lea(e, W64, H_RAX, c->ea);
+    emit_site(g, c, bt_stubs.slow);
+}
+
+static void emit_miss(struct gen *g, const struct cold *c)
+{
+    struct emit *e = &g->e;
+
+    if (c->check) { /* a non-canonical target faults on the instruction itself */
+        e_mov(e, W64, H_R10, H_RAX);
+        EBYTES(e, "\x49\xc1\xe2\x10\x49\xc1\xfa\x10"); /* shl r10, 16; sar r10, 16 */
+        e_rr(e, W64, 0x39, H_RAX, H_R10);
+        struct cold *exec = cold_add(g, COLD_EXEC, e_jcc(e, CC_NE));
+        exec->off = c->off;
+    }
+    if (c->commit)
+        e_lea(e, g->code64 ? W64 : W32, H_RSP, base_mem(H_RSP, c->rsp_add));
+    e_store(e, W64, CELL(cpu.s.rip), H_RAX);
+    e_jmp_to(e, g->c->buf.w + bt_stubs.next);
+}
+
+static void emit_leave(struct gen *g, unsigned off, bool save_flags)
+{
+    if (save_flags)
+        emit_flags_save(&g->e);
+    e_mov_imm32(&g->e, H_R10, off);
+    e_jmp_to(&g->e, g->c->buf.w + bt_stubs.dead);
+}
+
+static void emit_cold_goto(struct gen *g, const struct cold *c)
+{
+    if (c->save_flags)
+        emit_flags_save(&g->e);
+    e_load(&g->e, W64, H_RAX, CELL(code_base));
+    e_lea(&g->e, g->code64 ? W64 : W32, H_RAX, base_mem(H_RAX, (s32)c->target));
+    gen_ibtc(g, NULL);
+}
+
+static void emit_link_stub(struct gen *g, const struct cold *c)
+{
+    g->c->links[c->link].unlinked = offset_here(g);
+    if (c->save_flags)
+        emit_flags_save(&g->e);
+    e_mov_imm32(&g->e, H_R10, c->link);
+    e_jmp_to(&g->e, g->c->buf.w + bt_stubs.link);
+}
+
+static void emit_cold(struct gen *g)
+{
+    for (unsigned i = 0; i < g->ncold; i++) { /* may grow meanwhile */
+        struct cold c = g->cold[i];
+
+        if (c.kind != COLD_GENERIC)
+            for (unsigned k = 0; k < c.nfrom; k++)
+                patch_rel32(c.from[k], g->e.p);
+        switch (c.kind) {
+        case COLD_SLOW: emit_slow(g, &c); break;
+        case COLD_GENERIC: emit_site(g, &c, 0); break;
+        case COLD_EXEC: emit_site(g, &c, bt_stubs.generic); break;
+        case COLD_FP: emit_site(g, &c, bt_stubs.fp); break;
+        case COLD_LINK: emit_link_stub(g, &c); break;
+        case COLD_LEAVE: emit_leave(g, c.off, c.save_flags); break;
+        case COLD_GOTO: emit_cold_goto(g, &c); break;
+        case COLD_MISS: emit_miss(g, &c); break;
+        }
+    }
+}
+
+static void emit_dead(struct gen *g, unsigned off)
+{
+    g->tb->dead_native = offset_here(g);
+    emit_flags_save(&g->e);
+    g->tb->dead_saved = offset_here(g);
+    emit_leave(g, off, false);
+}
+
+/* --- a block ----------------------------------------------------------------------------------- */
+
+static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, const struct run *r)
+{
+    struct cache *c = v->vm->cache;
+    static _Thread_local struct gen gen;
+    struct gen *g = &gen;
+    struct tb *tb = cache_begin_locked(c);
+
+    *tb = (struct tb){.gpa = gpa,
+                      .gpa2 = r->gpa2 == ~0ull ? ~0ull : r->gpa2 & ~PAGE_MASK,
+                      .mode = v->mode,
+                      .bytes = (u16)r->bytes,
+                      .region = tb->region,
+                      .link_first = tb->link_first};
+    g->v = v;
+    g->c = c;
+    g->tb = tb;
+    g->mode = v->mode;
+    g->code64 = v->mode & MODE_64;
+    g->linking = v->vm->linking;
+    g->ended = false;
+    g->fp_ok = 0;
+    g->ncold = 0;
+    g->e = (struct emit){.p = c->buf.w + c->region[c->current].used,
+                         .end = c->buf.w + c->region[c->current].end,
+                         .x = c->buf.x - c->buf.w};
+    g->off = gpa & PAGE_MASK;
+    emit_entries(g, r);
+    for (unsigned i = 0; i < r->n && !g->ended; i++) {
+        gen_insn(g, &r->insn[i], r->gpa2);
+        g->off += r->insn[i].len;
+    }
+    g->in = NULL;
+    if (!g->ended)
+        gen_goto(g, g->off);
+    emit_cold(g);
+    emit_dead(g, gpa & PAGE_MASK);
+    ASSERT(g->e.p < g->e.end);
+    u32 end = offset_here(g);
+    c->stats->blocks++;
+    c->stats->block_insns += r->n;
+    c->stats->code_bytes += end - tb->entry_native;
+    cache_commit_locked(c, tb, end);
+    return tb;
+}
+
+int translate(struct engine_vcpu *v, u64 gpa, const u8 *page, struct tb **out)
+{
+    struct cache *c = v->vm->cache;
+    static _Thread_local struct run run;
+
+    /* Mark first, then read: a write in between is seen or reported. */
+    bt_mark_code(v, gpa & ~PAGE_MASK);
+    TRY(decode_run(v, gpa, page, &run));
+    if (run.gpa2 != ~0ull)
+        bt_mark_code(v, run.gpa2 & ~PAGE_MASK);
+    lock_take(&c->lock);
+    *out = emit_block(v, gpa, &run);
+    lock_drop(&c->lock);
+    return X86_OK;
+}
