@@ -15,12 +15,15 @@ void x86_cpu_init(struct x86_cpu *cpu, const struct x86_ops *ops, void *world,
     memcpy(cpu->features, cpuid->features, sizeof(cpu->features));
     cpu->phys_mask = BIT64(cpuid->phys_bits) - 1;
     cpu->intel = cpuid->intel;
-    memset(cpu->tlbs.empty, 0xff, sizeof(cpu->tlbs.empty));
-    memset(cpu->tlbs.set, 0xff, sizeof(cpu->tlbs.set));
     x86_state_reset(&cpu->s, false);
     cpu->s.gpr[X86_RDX] = cpuid->family_model_stepping; /* SDM vol. 3 10.1.2 */
+    x86_tlb_init(cpu);
     x86_update_mode(cpu);
-    x86_tlb_flush(cpu, true);
+}
+
+void x86_cpu_fini(struct x86_cpu *cpu)
+{
+    x86_tlb_fini(cpu);
 }
 
 void x86_cpu_set_state(struct x86_cpu *cpu, const struct x86_state *s)
@@ -117,8 +120,8 @@ void x86_update_mode(struct x86_cpu *cpu)
         cpu->mmu_set = X86_TLB_USER;
     else
         cpu->mmu_set = ac || !(s->cr4 & CR4_SMAP) ? X86_TLB_KERNEL_AC : X86_TLB_KERNEL;
-    bool align_check = s->cpl == 3 && ac && s->cr0 & CR0_AM;
-    cpu->tlb = align_check ? cpu->tlbs.empty : cpu->tlbs.set[cpu->mmu_set];
+    cpu->align_check = s->cpl == 3 && ac && s->cr0 & CR0_AM;
+    x86_tlb_select(cpu);
     update_attention(cpu);
 }
 

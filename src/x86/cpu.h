@@ -101,8 +101,13 @@ struct x86_ops {
     /* Paravirtual IPI: vector and mode as in the ICR's low half, to the APIC ids `first` + n of the
      * bits n set in the map. How many took it, or -errno, or -X86_KVM_ENOSYS. May be NULL. */
     int (*send_ipis)(void *w, unsigned __int128 map, u64 first, u64 icr);
-    /* A TLB change that translators follow: all (lin = ~0), or the page at lin. May be NULL. */
-    void (*tlb_flushed)(void *w, u64 lin);
+    /* Translations that translators may have built on are void: in the contexts of the bit map
+     * (bit n: context n, as in cpu->tlb_ctx), those of the page at lin, or all when lin is
+     * X86_TLB_ALL_PAGES. `global`: also the global translations of that page, or all global ones,
+     * whatever context they were used in; else those stay valid. Comes as well when a context is
+     * given to another PCID; not when MOV CR3 merely makes another context the current one, and
+     * not when a page fault makes the TLB forget its page. May be NULL. */
+    void (*tlb_flushed)(void *w, u32 contexts, u64 lin, bool global);
 };
 
 /* Reasons to leave the fast path before the next instruction. Or-ed atomically; KICK, IRQ and NMI
@@ -129,17 +134,23 @@ struct x86_cpu {
 
     /* Derived by x86_update_mode() whenever CR0, CR4, EFER, CS, SS, RFLAGS.VM/AC, CPL or a data
      * segment changed. Code outside x86/ only reads them. */
-    u8 code_bits;              /* 16, 32, 64: default operand and address size */
-    u8 stack_bytes;            /* 2, 4, 8: width of the stack pointer */
-    bool prot;                 /* CR0.PE and not virtual-8086 */
-    bool vm86;                 /* RFLAGS.VM */
-    bool lma;                  /* EFER.LMA */
-    u8 paging;                 /* enum x86_paging */
-    u8 mmu_set;                /* which tlb set explicit accesses use: X86_TLB_* */
-    u8 seg_fast;               /* bit per sreg: access needs no check but paging */
-    u64 seg_base[X86_SREGS];   /* zero for ES, CS, SS, DS in 64-bit mode */
-    u64 lin_mask;              /* ~0 in 64-bit mode, else 0xffffffff */
-    struct x86_tlb_entry *tlb; /* current set, or the always-empty one (alignment checks on) */
+    u8 code_bits;            /* 16, 32, 64: default operand and address size */
+    u8 stack_bytes;          /* 2, 4, 8: width of the stack pointer */
+    bool prot;               /* CR0.PE and not virtual-8086 */
+    bool vm86;               /* RFLAGS.VM */
+    bool lma;                /* EFER.LMA */
+    u8 paging;               /* enum x86_paging */
+    u8 mmu_set;              /* which tlb set explicit accesses use: X86_TLB_* */
+    u8 seg_fast;             /* bit per sreg: access needs no check but paging */
+    u64 seg_base[X86_SREGS]; /* zero for ES, CS, SS, DS in 64-bit mode */
+    u64 lin_mask;            /* ~0 in 64-bit mode, else 0xffffffff */
+    bool align_check;        /* #AC is on: CPL 3, CR0.AM, RFLAGS.AC */
+
+    /* The current TLB set, or the always-empty one while align_check is on; see x86_tlb_at. Any
+     * call that may fill or flush can move it. */
+    struct x86_tlb_entry *tlb;
+    u64 tlb_mask; /* (entries - 1) * X86_TLB_ENTRY_BYTES */
+    u32 tlb_ctx;  /* current context: 0 to X86_TLB_CONTEXTS - 1 */
 
     u32 attn; /* X86_ATTN_*, atomic */
     /* x86_boundary found ATTN_IRQ while RFLAGS.IF was clear, cleared it and set this;
@@ -182,9 +193,34 @@ static inline u32 x86_attn(const struct x86_cpu *cpu)
     return __atomic_load_n(&cpu->attn, __ATOMIC_RELAXED);
 }
 
-/* Zeroes, wires and resets a cpu. `ops`, `world` and `cpuid` outlive it. */
+/* The entry of the current set that stands for the page of lin, if any does. */
+static inline struct x86_tlb_entry *x86_tlb_at(const struct x86_cpu *cpu, u64 lin)
+{
+    return (struct x86_tlb_entry *)((char *)cpu->tlb + (lin >> 7 & cpu->tlb_mask));
+}
+
+/* The set of that name in the current context. */
+static inline struct x86_tlb_set *x86_tlb_set(struct x86_cpu *cpu, unsigned set)
+{
+    struct x86_tlb *t = &cpu->tlbs;
+    return set == X86_TLB_KERNEL ? &t->kernel : &t->ctx[cpu->tlb_ctx][set == X86_TLB_KERNEL_AC];
+}
+
+/* Where the instruction at lin is, if the TLB knows that it may be fetched; else x86_lin_fetch
+ * knows. */
+static inline bool x86_tlb_exec_gpa(struct x86_cpu *cpu, u64 lin, u64 *gpa)
+{
+    if (x86_tlb_at(cpu, lin)->tag_exec != (lin & ~4095ull))
+        return false;
+    *gpa = x86_tlb_set_gpa(x86_tlb_set(cpu, cpu->mmu_set), lin) | (lin & 4095);
+    return true;
+}
+
+/* Zeroes, wires and resets a cpu. `ops`, `world` and `cpuid` outlive it. x86_cpu_fini frees what
+ * it comes to own; a zeroed cpu owns nothing. */
 void x86_cpu_init(struct x86_cpu *cpu, const struct x86_ops *ops, void *world,
                   const struct x86_cpuid_model *cpuid);
+void x86_cpu_fini(struct x86_cpu *cpu);
 
 /* Recomputes derived state (and attn's SHADOW, STEP, HALT) from s; flushes nothing. */
 void x86_update_mode(struct x86_cpu *cpu);

@@ -74,8 +74,8 @@ int x86_set_cr0(struct x86_cpu *cpu, u64 val)
 
 /* --- CR3 -------------------------------------------------------------------------------------- */
 
-/* The TLB holds translations of the current PCID only. They survive when software says so (bit
- * 63) and the tables stay the same ones. */
+/* Bit 63 lets the translations of the PCID survive, even a change of the tables: software answers
+ * for them (SDM vol. 3 4.10.4.1). */
 int x86_set_cr3(struct x86_cpu *cpu, u64 val)
 {
     struct x86_state *s = &cpu->s;
@@ -92,10 +92,8 @@ int x86_set_cr3(struct x86_cpu *cpu, u64 val)
             return x86_gp(cpu, 0);
         __builtin_memcpy(s->pdpte, pdpte, sizeof(pdpte));
     }
-    keep = keep && val == s->cr3;
     s->cr3 = val;
-    if (!keep)
-        x86_tlb_flush(cpu, false);
+    x86_tlb_load_cr3(cpu, keep);
     return X86_OK;
 }
 

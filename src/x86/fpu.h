@@ -75,7 +75,7 @@ static inline must_check int fp_load(struct x86_cpu *cpu, const struct x86_insn 
     if (unlikely(fp_misaligned(cpu, in, align)))
         return x86_gp(cpu, 0);
     TRY(x86_linear(cpu, in->seg, x86_ea(cpu, in), n, X86_R, &lin));
-    const struct x86_tlb_entry *e = &cpu->tlb[x86_tlb_index(lin)];
+    const struct x86_tlb_entry *e = x86_tlb_at(cpu, lin);
     if (unlikely(e->tag_read != ((lin + n - 1) & ~4095ull)))
         return x86_mem_read(cpu, in->seg, lin, buf, n);
     fp_copy(buf, (const void *)(uintptr_t)(lin + e->addend), n);
@@ -90,7 +90,7 @@ static inline must_check int fp_store(struct x86_cpu *cpu, const struct x86_insn
     if (unlikely(fp_misaligned(cpu, in, align)))
         return x86_gp(cpu, 0);
     TRY(x86_linear(cpu, in->seg, x86_ea(cpu, in), n, X86_W, &lin));
-    const struct x86_tlb_entry *e = &cpu->tlb[x86_tlb_index(lin)];
+    const struct x86_tlb_entry *e = x86_tlb_at(cpu, lin);
     if (unlikely(e->tag_write != ((lin + n - 1) & ~4095ull)))
         return x86_mem_write(cpu, in->seg, lin, buf, n);
     fp_copy((void *)(uintptr_t)(lin + e->addend), buf, n);

@@ -73,14 +73,14 @@ static u64 tag_for(const struct x86_tlb_entry *e, unsigned access)
 static int span_open(struct x86_cpu *cpu, u64 lin, unsigned n, unsigned access, struct x86_span *sp)
 {
     unsigned set = access & X86_SYS ? X86_TLB_KERNEL : cpu->mmu_set;
-    unsigned i = x86_tlb_index(lin);
-    const struct x86_tlb_entry *e = &cpu->tlbs.set[set][i];
+    const struct x86_tlb_set *s = x86_tlb_set(cpu, set);
+    const struct x86_tlb_entry *e = x86_tlb_set_at(s, lin);
     struct x86_walk w;
     struct x86_page pg;
 
     if (tag_for(e, access) == (lin & ~4095ull)) {
         *sp = (struct x86_span){.hva = (u8 *)(uintptr_t)(lin + e->addend),
-                                .gpa = cpu->tlbs.gpa[set][i] | (lin & 4095),
+                                .gpa = x86_tlb_set_gpa(s, lin) | (lin & 4095),
                                 .n = n,
                                 .writable = true};
         return X86_OK;
@@ -306,7 +306,7 @@ int x86_rmw_open(struct x86_cpu *cpu, unsigned seg, u64 ea, unsigned n, struct x
     u64 lin;
 
     TRY(x86_linear(cpu, seg, ea, n, X86_W, &lin));
-    const struct x86_tlb_entry *e = &cpu->tlb[x86_tlb_index(lin)];
+    const struct x86_tlb_entry *e = x86_tlb_at(cpu, lin);
     m->lin = lin;
     m->n = n;
     m->bounced = m->code = false;

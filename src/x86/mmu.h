@@ -28,12 +28,6 @@ bool x86_translate(struct x86_cpu *cpu, u64 lin, u64 *gpa);
  * has reserved bits set, and the caller raises #GP(0). */
 must_check bool x86_load_pdptes(struct x86_cpu *cpu, u64 cr3, u64 pdpte[4]);
 
-void x86_tlb_flush(struct x86_cpu *cpu, bool globals_too);
-void x86_tlb_flush_page(struct x86_cpu *cpu, u64 lin); /* INVLPG semantics, globals too */
-/* Drop by physical page: after RAM changes (`writes_only`: only write tags, for code marks, dirty
- * log). */
-void x86_tlb_drop_gpa(struct x86_cpu *cpu, u64 gpa, u64 len, bool writes_only);
-
 /* Slow paths behind the inline functions below. Any size up to 4096, page crossing, MMIO, ROM,
  * breakpoints, #AC when `access` is not SYS. All pages are checked before the first byte moves. */
 must_check int x86_lin_read(struct x86_cpu *cpu, u64 lin, void *buf, unsigned n, unsigned access);
@@ -78,7 +72,7 @@ static inline must_check int x86_read(struct x86_cpu *cpu, unsigned seg, u64 ea,
 {
     u64 lin;
     TRY(x86_linear(cpu, seg, ea, n, X86_R, &lin));
-    const struct x86_tlb_entry *e = &cpu->tlb[x86_tlb_index(lin)];
+    const struct x86_tlb_entry *e = x86_tlb_at(cpu, lin);
     if (likely(e->tag_read == ((lin + n - 1) & ~4095ull))) {
         const void *p = (const void *)(uintptr_t)(lin + e->addend);
         switch (n) {
@@ -97,7 +91,7 @@ static inline must_check int x86_write(struct x86_cpu *cpu, unsigned seg, u64 ea
 {
     u64 lin;
     TRY(x86_linear(cpu, seg, ea, n, X86_W, &lin));
-    const struct x86_tlb_entry *e = &cpu->tlb[x86_tlb_index(lin)];
+    const struct x86_tlb_entry *e = x86_tlb_at(cpu, lin);
     if (likely(e->tag_write == ((lin + n - 1) & ~4095ull))) {
         void *p = (void *)(uintptr_t)(lin + e->addend);
         switch (n) {

@@ -87,7 +87,7 @@ static u8 *bulk_ptr(struct x86_cpu *cpu, unsigned seg, u64 ea, const struct stri
     if (!(cpu->seg_fast >> seg & 1))
         return NULL;
     u64 lin = (cpu->seg_base[seg] + ea) & cpu->lin_mask;
-    const struct x86_tlb_entry *e = &cpu->tlb[x86_tlb_index(lin)];
+    const struct x86_tlb_entry *e = x86_tlb_at(cpu, lin);
     if ((write ? e->tag_write : e->tag_read) != (lin & ~4095ull))
         return NULL;
     u64 room = 4096 - (lin & 4095);

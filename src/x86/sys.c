@@ -94,17 +94,9 @@ X86_HANDLER(invpcid)
     if (desc[0] >> 12 || (type <= INVPCID_CONTEXT && desc[0] && !pcide) ||
         (type == INVPCID_ADDRESS && !x86_canonical(desc[1])))
         return x86_gp(cpu, 0);
-    /* Entries of other PCIDs than the current one are never held. */
-    bool current = desc[0] == (pcide ? cpu->s.cr3 & CR3_PCID : 0);
     switch ((enum invpcid_type)type) {
-    case INVPCID_ADDRESS:
-        if (current)
-            x86_tlb_flush_page(cpu, desc[1]);
-        break;
-    case INVPCID_CONTEXT:
-        if (current)
-            x86_tlb_flush(cpu, false);
-        break;
+    case INVPCID_ADDRESS: x86_tlb_flush_pcid_page(cpu, (u16)desc[0], desc[1]); break;
+    case INVPCID_CONTEXT: x86_tlb_flush_pcid(cpu, (u16)desc[0]); break;
     case INVPCID_ALL: x86_tlb_flush(cpu, true); break;
     case INVPCID_ALL_BUT_GLOBAL: x86_tlb_flush(cpu, false); break;
     }

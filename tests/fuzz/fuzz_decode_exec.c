@@ -321,5 +321,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (rc == X86_SHUTDOWN || rc == X86_HALT)
             break;
     }
+    x86_cpu_fini(cpu);
     return 0;
 }

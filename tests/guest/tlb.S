@@ -9,6 +9,12 @@
 #define SHOW(frame, bits) movq $(USER_PHYS + (frame) * 0x1000 + (bits)), USER_PTE(64)
 #define CHECK_SEES(n) mov PAGE(64), %eax; CHECK(%rax, $n)
 
+/* Loads CR3 with a PCID and bit 63. */
+#define CR3_PCID(pcid, keep)                  \
+    mov %cr3, %rax; and $~0xfff, %rax;        \
+    or $(pcid), %rax; mov $(keep), %ecx;      \
+    shl $63, %rcx; or %rcx, %rax; mov %rax, %cr3
+
     .code64
 main:
     movl $1, PAGE(72)
@@ -116,6 +122,44 @@ main:
     invpcid desc, %rax
     CHECK_SEES(1)
     CR4_CLEAR(CR4_PGE)
+    /* Of PCID 5 from PCID 0: one address, all of it. Bit 63 alone would allow the old entries. */
+    SHOW(72, 7)
+    CR3_PCID(5, 0)
+    CHECK_SEES(1)
+    CR3_PCID(0, 1)
+    SHOW(73, 7)
+    movq $5, desc
+    movq $PAGE(64), desc + 8
+    xor %eax, %eax
+    invpcid desc, %rax
+    CR3_PCID(5, 1)
+    CHECK_SEES(2)
+    CR3_PCID(0, 1)
+    SHOW(72, 7)
+    mov $1, %eax
+    invpcid desc, %rax
+    CR3_PCID(5, 1)
+    CHECK_SEES(1)
+    /* INVLPG drops a global page of every PCID. */
+    CR4_SET(CR4_PGE)
+    SHOW(73, 0x107)
+    invlpg PAGE(64)
+    CHECK_SEES(2)
+    CR3_PCID(0, 1)
+    invlpg PAGE(64)
+    CHECK_SEES(2)
+    SHOW(72, 0x107)
+    invlpg PAGE(64)
+    CR3_PCID(5, 1)
+    CHECK_SEES(1)
+    /* What PCID 0 leaves behind is dropped by a CR3 write without bit 63. */
+    CR4_CLEAR(CR4_PGE)
+    CR3_PCID(0, 0)
+    SHOW(73, 7)
+    CR3_PCID(5, 0)
+    CHECK_SEES(2)
+    CR3_PCID(0, 0)
+    CHECK_SEES(2)
     EXPECT(GP, 0, mov $4, %eax; invpcid desc, %rax)
     movq $0x1000, desc /* reserved bits of the descriptor */
     EXPECT(GP, 0, mov $1, %eax; invpcid desc, %rax)

@@ -14,6 +14,12 @@ struct world_access {
     unsigned size;
 };
 
+struct world_flush {
+    u32 contexts;
+    u64 lin;
+    bool global;
+};
+
 struct world {
     struct x86_cpu cpu;
     struct x86_cpuid_model model;
@@ -26,6 +32,7 @@ struct world {
     u64 input;        /* what MMIO and port reads return (low bytes) */
     u64 code_written; /* gpa of the last write to the code page */
     unsigned code_writes, flushes, dirtied;
+    struct world_flush flushed; /* the last one */
     u64 tsc, cr8, msr_val;
     u32 msr; /* the one MSR the world holds; 0: none */
     int irq; /* vector waiting, or -1 */
@@ -160,9 +167,12 @@ static inline int world_random(void *ctx, u64 *val)
     return w->random_rc;
 }
 
-static inline void world_tlb_flushed(void *ctx, u64 lin)
+static inline void world_tlb_flushed(void *ctx, u32 contexts, u64 lin, bool global)
 {
-    ((struct world *)ctx)->flushes++;
+    struct world *w = ctx;
+
+    w->flushes++;
+    w->flushed = (struct world_flush){.contexts = contexts, .lin = lin, .global = global};
 }
 
 static const struct x86_ops world_ops = {
@@ -208,6 +218,7 @@ static inline struct world *world_new(unsigned pages, const char *model)
 
 static inline void world_free(struct world *w)
 {
+    x86_cpu_fini(&w->cpu);
     free(w->ram);
     free(w);
 }

@@ -249,6 +249,7 @@ int world_set_model(struct world *w, const char *model, struct err *e)
     if (rc)
         return rc;
     w->model = m;
+    x86_cpu_fini(&w->cpu);
     x86_cpu_init(&w->cpu, &world_ops, w, &w->model);
     return 0;
 }
@@ -288,5 +289,6 @@ void world_destroy(struct world *w)
         munmap(w->page_slot, (WORLD_RAM >> 12) * sizeof(u32));
     if (w->pages)
         munmap(w->pages, WORLD_PAGES_MAX * sizeof(struct world_page));
+    x86_cpu_fini(&w->cpu);
     free(w);
 }

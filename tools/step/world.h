@@ -45,7 +45,7 @@ struct world {
     u64 random;
 
     struct x86_cpuid_model model;
-    struct x86_cpu cpu; /* large: the software TLB is inside */
+    struct x86_cpu cpu;
 };
 
 /* Maps the RAM and wires w->cpu for the named CPU model. 0 or -errno with *e set. */

@@ -147,10 +147,7 @@ static int get_block(struct engine_vcpu *v, struct iblock **out)
     const u8 *hva;
     bool usable;
 
-    const struct x86_tlb_entry *e = &cpu->tlb[x86_tlb_index(lin)];
-    if (likely(e->tag_exec == (lin & ~PAGE_MASK))) {
-        gpa = cpu->tlbs.gpa[cpu->mmu_set][x86_tlb_index(lin)] | (lin & PAGE_MASK);
-    } else {
+    if (unlikely(!x86_tlb_exec_gpa(cpu, lin, &gpa))) {
         TRY(x86_lin_fetch(cpu, lin, &gpa, &hva));
         *out = NULL;
         if (!hva)
@@ -261,6 +258,8 @@ static void interp_vcpu_destroy(struct engine_vcpu *v)
     mem_unlisten(v->vm->cfg.mem, v);
     icache_destroy(v->cache);
     lock_destroy(&v->lock);
+    if (v->cpu)
+        x86_cpu_fini(v->cpu);
     free(v->cpu);
     free(v);
 }
@@ -274,6 +273,8 @@ static int interp_vcpu_create(struct engine_vm *vm, unsigned id, const struct vc
     v->vm = vm;
     lock_init(&v->lock);
     v->cpu = aligned_alloc(64, align_up(sizeof(*v->cpu), 64));
+    if (v->cpu)
+        memset(v->cpu, 0, sizeof(*v->cpu));
     if (!v->cpu || icache_create(&v->cache, vm->cfg.mem, drop_writes, v, e)) {
         interp_vcpu_destroy(v);
         return err_set(e, ENOMEM, "no memory for vCPU %u", id);
