@@ -34,32 +34,31 @@ void bt_table_clear(struct ibtc *t)
         t->e[i].rip = IBTC_EMPTY;
     t->e[ibtc_index(IBTC_EMPTY)].rip = 0;
     memset(t->pages, 0, sizeof(t->pages));
-    t->used = false;
+    t->used = t->local = false;
 }
 
-static void clear_tables(struct engine_vcpu *v)
+static bool table_has(const struct ibtc *t, u64 lin)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(v->table); i++)
-        if (v->table[i])
-            bt_table_clear(v->table[i]);
+    u64 page = lin >> 12;
+
+    return t->pages[page & 63] >> (page >> 6 & 63) & 1;
 }
 
-static void on_tlb_flushed(void *w, u64 lin)
+/* Jump caches follow the TLB: what a table names was found through translations that are void. */
+static void on_tlb_flushed(void *w, u32 contexts, u64 lin, bool global)
 {
-    struct world *wd = w;
-    struct engine_vcpu *v = wd->code_ctx;
+    struct engine_vcpu *v = ((struct world *)w)->code_ctx;
+    bool all = lin == X86_TLB_ALL_PAGES;
 
     v->stats.tlb_flushes++;
-    if (lin != ~0ull) {
-        for (unsigned i = 0; i < ARRAY_SIZE(v->table); i++) {
-            struct ibtc *t = v->table[i];
-            u64 page = lin >> 12;
-            if (t && t->used && t->pages[page & 63] & BIT64(page >> 6 & 63))
-                bt_table_clear(t);
-        }
-        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(v->table); i++) {
+        struct ibtc *t = v->table[i];
+        if (!t || !t->used)
+            continue;
+        bool ours = i == BT_KERNEL_TABLE ? t->local : contexts >> i & 1;
+        if ((global || ours) && (all || table_has(t, lin)))
+            bt_table_clear(t);
     }
-    clear_tables(v);
 }
 
 /* --- mode -------------------------------------------------------------------------------------- */
@@ -263,6 +262,7 @@ static void bt_vcpu_destroy(struct engine_vcpu *v)
         free(v->table[i]);
     free(v->decoded);
     lock_destroy(&v->lock);
+    x86_cpu_fini(&v->cpu);
     free(v);
 }
 

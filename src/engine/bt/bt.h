@@ -49,9 +49,13 @@ struct ibtc {
     struct ibtc_entry e[IBTC_SIZE];
     u32 mode;
     u32 epoch;      /* of the code cache when last cleared */
+    u32 ctx;        /* of the TLB, for which `local` holds */
     bool used;      /* has entries */
+    bool local;     /* some of them from translations that are not global */
     u64 pages[64];  /* bloom filter of the linear pages that entries came from */
 };
+
+#define BT_KERNEL_TABLE X86_TLB_CONTEXTS
 
 static inline unsigned ibtc_index(u64 rip)
 {
@@ -148,7 +152,7 @@ struct engine_vcpu {
     u32 mode;            /* tb_mode() of what executes */
     struct world world;
     struct engine_vm *vm;
-    struct ibtc *table[2 * X86_TLB_CONTEXTS]; /* allocated on first use */
+    struct ibtc *table[BT_KERNEL_TABLE + 1]; /* by TLB context, and the kernel's; on first use */
     struct decoded *decoded; /* cache of instructions that slow sites execute */
     struct bt_stats stats;
     u32 epoch; /* of the code cache this vCPU has seen */
@@ -192,18 +196,7 @@ void bt_set_helpers(struct engine_vcpu *v);
 #define MODE_STACK32   BIT(15) /* 32-bit stack pointer */
 #define MODE_DECODE    16      /* code size and modes that decoding depends on */
 
-/* tables.c: jump caches. */
+/* bt.c: jump caches. */
 struct ibtc *bt_table_create(void);
 void bt_table_clear(struct ibtc *t);
 size_t bt_decoded_bytes(void);
-
-static inline struct x86_tlb_entry *bt_tlb_entry(const struct x86_cpu *cpu, u64 lin)
-{
-    return (struct x86_tlb_entry *)(void *)((u8 *)cpu->tlb + (lin >> 7 & cpu->tlb_mask));
-}
-
-/* Which of engine_vcpu.table serves what runs now. */
-static inline unsigned bt_table_index(const struct x86_cpu *cpu)
-{
-    return cpu->s.cpl == 3;
-}

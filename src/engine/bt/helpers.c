@@ -49,7 +49,7 @@ static u32 fp_allowed(const struct engine_vcpu *v)
 static bool choose_table(struct engine_vcpu *v)
 {
     u32 mode = tb_mode(&v->cpu), epoch = v->vm->cache->epoch;
-    unsigned i = bt_table_index(&v->cpu);
+    unsigned i = v->cpu.s.cpl == 3 ? v->cpu.tlb_ctx : BT_KERNEL_TABLE;
     struct ibtc *t = v->table[i];
 
     v->mode = mode;
@@ -64,7 +64,8 @@ static bool choose_table(struct engine_vcpu *v)
         t->mode = mode;
         t->epoch = epoch;
     }
-    if (unlikely(t->mode != mode || t->epoch != epoch)) {
+    if (unlikely(t->mode != mode || t->epoch != epoch ||
+                 (t->local && t->ctx != v->cpu.tlb_ctx && i == BT_KERNEL_TABLE))) {
         bt_table_clear(t);
         t->mode = mode;
         t->epoch = epoch;
@@ -73,13 +74,19 @@ static bool choose_table(struct engine_vcpu *v)
     return true;
 }
 
-static void remember(struct engine_vcpu *v, u64 rip, const u8 *host)
+static void remember(struct engine_vcpu *v, u64 rip, u64 lin, const u8 *host)
 {
     struct ibtc *t = (struct ibtc *)(void *)v->ibtc;
-    u64 page = rip >> 12;
+    u64 page = lin >> 12;
 
     if (!v->vm->linking)
         return;
+    const struct x86_tlb_set *set = x86_tlb_set(&v->cpu, v->cpu.mmu_set);
+    if (!set->info || !(set->info[lin >> 12 & set->mask / X86_TLB_ENTRY_BYTES] &
+                        X86_TLB_INFO_GLOBAL)) {
+        t->local = true;
+        t->ctx = v->cpu.tlb_ctx;
+    }
     t->used = true;
     t->pages[page & 63] |= BIT64(page >> 6 & 63);
     t->e[ibtc_index(rip)] = (struct ibtc_entry){rip, host};
@@ -96,7 +103,8 @@ static int find_block(struct engine_vcpu *v, const u8 **host)
     const u8 *hva = NULL;
 
     v->stats.ibtc_misses++;
-    TRY(x86_lin_fetch(cpu, v->mode & MODE_64 ? rip : (u32)rip, &gpa, &hva));
+    u64 lin = v->mode & MODE_64 ? rip : (u32)rip;
+    TRY(x86_lin_fetch(cpu, lin, &gpa, &hva));
     if (!hva) {
         v->step = true;
         return X86_OK;
@@ -109,7 +117,7 @@ static int find_block(struct engine_vcpu *v, const u8 **host)
     *host = cache_x(c, tb->entry_saved);
     if (c->epoch != v->epoch && !choose_table(v))
         return X86_OK;
-    remember(v, rip, *host);
+    remember(v, rip, lin, *host);
     return X86_OK;
 }
 
@@ -261,7 +269,7 @@ static u64 h_generic(struct engine_vcpu *v, const struct site *s)
 
 static bool tlb_hits(const struct x86_cpu *cpu, u64 lin, bool write)
 {
-    const struct x86_tlb_entry *e = bt_tlb_entry(cpu, lin);
+    const struct x86_tlb_entry *e = x86_tlb_at(cpu, lin);
 
     return (write ? e->tag_write : e->tag_read) == (lin & ~PAGE_MASK);
 }
