@@ -150,6 +150,7 @@ struct x86_cpu {
      * call that may fill or flush can move it. */
     struct x86_tlb_entry *tlb;
     u64 tlb_mask; /* (entries - 1) * X86_TLB_ENTRY_BYTES */
+    struct x86_tlb_set *tlb_ac; /* KERNEL_AC of the current context */
     u32 tlb_ctx;  /* current context: 0 to X86_TLB_CONTEXTS - 1 */
 
     u32 attn; /* X86_ATTN_*, atomic */

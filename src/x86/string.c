@@ -58,6 +58,19 @@ static inline u64 count_left(const struct x86_cpu *cpu, const struct string_op *
     return op->rep ? cpu->s.gpr[X86_RCX] & op->amask : 1;
 }
 
+/* Whether `rep` has to pause between two elements. RF alone, left by a page fault in the middle, is
+ * no reason: it goes when the instruction is complete. */
+static bool must_pause(const struct x86_cpu *cpu)
+{
+    const struct x86_state *s = &cpu->s;
+    u32 attn = x86_attn(cpu);
+
+    if (likely(!attn))
+        return false;
+    return attn != X86_ATTN_STEP || s->rflags & RFLAGS_TF || s->dr6_pending || s->exc_pending ||
+           s->dr7 & 0xff;
+}
+
 /* Counts n finished elements. X86_OK: the instruction is complete. X86_YIELD: go on with the next
  * element, unless something wants attention: then RIP goes back on the instruction and the caller
  * returns. */
@@ -71,7 +84,7 @@ static inline int count_done(struct x86_cpu *cpu, const struct x86_insn *in,
     gpr_set(cpu, X86_RCX, in->asize, left);
     if (!left)
         return X86_OK;
-    if (unlikely(x86_attn(cpu))) {
+    if (unlikely(must_pause(cpu))) {
         cpu->s.rip = cpu->insn_rip;
         cpu->retire |= X86_RETIRE_MID_REP;
         return X86_YIELD;
@@ -126,7 +139,7 @@ X86_HANDLER(movs)
         return X86_OK;
     do {
         u64 n = 0;
-        if (op.rep && op.step > 0 && count > 1 && !x86_attn(cpu))
+        if (op.rep && op.step > 0 && count > 1 && !must_pause(cpu))
             n = movs_bulk(cpu, in, &op, count);
         if (!n) {
             TRY(x86_read(cpu, in->seg, addr_reg(cpu, &op, X86_RSI), op.size, &v));
@@ -168,7 +181,7 @@ X86_HANDLER(stos)
         return X86_OK;
     do {
         u64 n = 0;
-        if (op.rep && op.step > 0 && count > 1 && !x86_attn(cpu))
+        if (op.rep && op.step > 0 && count > 1 && !must_pause(cpu))
             n = stos_bulk(cpu, &op, count, v);
         if (!n) {
             TRY(x86_write(cpu, X86_ES, addr_reg(cpu, &op, X86_RDI), op.size, v));

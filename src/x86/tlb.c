@@ -291,6 +291,7 @@ static void use_context(struct x86_cpu *cpu, unsigned c)
 
     t->used_at[c] = ++t->clock;
     cpu->tlb_ctx = c;
+    cpu->tlb_ac = &t->ctx[c][1];
     x86_tlb_select(cpu);
 }
 

@@ -191,18 +191,40 @@ static bool in_memory(const struct x86_operand *o)
 bool copy_possible(const struct gen *g, bool mem)
 {
     const struct x86_insn *in = g->in;
-    unsigned homes = 0, first = X86_REG_NONE;
+    unsigned homes = 0, high = 0, first = X86_REG_NONE;
 
     for (unsigned i = 0; i < in->nops; i++) {
         const struct x86_operand *o = &in->op[i];
-        if (o->kind == X86_OPND_REG && o->high)
-            return false;
+        high += o->kind == X86_OPND_REG && o->high;
         if (in_memory(o) && o->reg != first) {
             homes++;
             first = o->reg;
         }
     }
-    return homes <= (mem ? 1 : 2);
+    return high ? high == 1 && !homes : homes <= (mem ? 1 : 2);
+}
+
+bool copy_wants_rax(const struct x86_insn *in)
+{
+    for (unsigned i = 0; i < in->nops; i++)
+        if (in->op[i].kind == X86_OPND_REG && in->op[i].high)
+            return true;
+    return false;
+}
+
+/* AH to BH work as AL meanwhile: no encoding has them together with a REX prefix. */
+static void load_high(struct gen *g, const struct x86_operand *o)
+{
+    e_mov(&g->e, W32, H_RAX, host_reg(o->reg));
+    EBYTES(&g->e, "\x0f\xb6\xc4"); /* movzx eax, ah */
+}
+
+/* By way of memory, which leaves the flags alone. */
+static void store_high(struct gen *g, const struct x86_operand *o)
+{
+    e_store(&g->e, W64, cell(GPR_OFF(o->reg)), host_reg(o->reg));
+    e_rm(&g->e, W32, 0x88, H_RAX, cell(GPR_OFF(o->reg) + 1));
+    e_load(&g->e, W64, host_reg(o->reg), cell(GPR_OFF(o->reg)));
 }
 
 /* Operand i, which lives in memory, gets a scratch register; the same guest register twice shares
@@ -239,7 +261,10 @@ bool copy_insn(struct gen *g, const struct hmem *m)
         if (o->kind != X86_OPND_REG)
             continue;
         host[i] = operand_host(o);
-        if (host[i] == H_NONE) {
+        if (o->high) {
+            load_high(g, o);
+            host[i] = H_RAX;
+        } else if (host[i] == H_NONE) {
             host[i] = take_scratch(g, m != NULL, &taken, regs, o->reg);
             if (o->access & X86_OPND_READ || o->size < 4 || in->flags_read)
                 e_load(&g->e, W64, host[i], cell(GPR_OFF(o->reg)));
@@ -275,7 +300,11 @@ bool copy_insn(struct gen *g, const struct hmem *m)
     }
     for (unsigned i = 0; i < in->nops; i++) {
         const struct x86_operand *o = &in->op[i];
-        if (in_memory(o) && o->access & X86_OPND_WRITE)
+        if (o->kind != X86_OPND_REG || !(o->access & X86_OPND_WRITE))
+            continue;
+        if (o->high)
+            store_high(g, o);
+        else if (in_memory(o))
             e_store(&g->e, W64, cell(GPR_OFF(o->reg)), host[i]);
     }
     return true;

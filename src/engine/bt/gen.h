@@ -87,6 +87,9 @@ void emit_flags_restore(struct emit *e);
 struct hmem lower_mem(struct gen *g, unsigned size, unsigned align, unsigned how);
 /* The stack at rsp + disp. */
 struct hmem lower_stack(struct gen *g, unsigned base, s32 disp, unsigned size, unsigned how);
+/* The 4- or 8-byte unit of a bit string at the current memory operand that holds bit number
+ * `guest` (a register); the result is in r10. */
+struct hmem lower_bits(struct gen *g, unsigned guest, unsigned size, unsigned how);
 /* Whether lower_mem can do the current instruction's operand. */
 bool lower_can(const struct gen *g);
 /* The effective address alone (LEA) into reg, asize wide. */
@@ -101,6 +104,8 @@ bool gen_vec(struct gen *g);    /* insn_int.c */
 bool gen_stack(struct gen *g);  /* insn_stack.c */
 bool gen_branch(struct gen *g); /* insn_branch.c */
 bool gen_sys(struct gen *g);    /* insn_sys.c */
+/* Whether the decoder may go on behind it though it is marked as the end of a block. */
+bool gen_sys_goes_on(const struct x86_insn *in);
 void gen_generic(struct gen *g, unsigned site_flags);
 
 /* Re-encodes the current instruction with its registers and the memory operand replaced (copy.c).
@@ -108,6 +113,8 @@ void gen_generic(struct gen *g, unsigned site_flags);
 bool copy_insn(struct gen *g, const struct hmem *m);
 /* Register and memory forms for other files: whether all register operands have a place. */
 bool copy_possible(const struct gen *g, bool mem);
+/* Whether copying needs rax besides the memory operand. */
+bool copy_wants_rax(const struct x86_insn *in);
 
 /* Leaves the block (insn_branch.c). */
 void gen_goto(struct gen *g, s64 target);      /* RIP = code_base + target */

@@ -52,7 +52,8 @@ static bool gen_copy(struct gen *g, unsigned align)
     if (!copy_possible(g, mo != NULL) || (mo && !lower_can(g)))
         return false;
     if (mo) {
-        unsigned how = (mo->access & X86_OPND_WRITE ? LOW_WRITE : 0) | (flags ? LOW_RAX_FREE : 0);
+        unsigned how = (mo->access & X86_OPND_WRITE ? LOW_WRITE : 0) | 
+                       (flags || copy_wants_rax(in) ? LOW_RAX_FREE : 0);
         m = lower_mem(g, mo->size, align, how);
     }
     if (flags)
@@ -64,13 +65,41 @@ static bool gen_copy(struct gen *g, unsigned align)
     return true;
 }
 
-/* Bit strings in memory: the offset may lead far away. */
+/* BT, BTS, BTR, BTC with a register on memory: a bit string that may reach far. */
+static bool gen_bit_string(struct gen *g)
+{
+    const struct x86_insn *in = g->in;
+    struct emit *e = &g->e;
+    unsigned size = in->op[0].size, from = host_reg(in->op[1].reg), w = size == 8 ? W64 : W32;
+
+    if (size == 2 || !lower_can(g))
+        return false;
+    struct hmem m = lower_bits(g, in->op[1].reg, size,
+                               in->mnemonic == ZYDIS_MNEMONIC_BT ? 0 : LOW_WRITE);
+    if (from == H_NONE)
+        e_load(e, W32, H_RAX, cell(GPR_OFF(in->op[1].reg)));
+    else
+        e_mov(e, W32, H_RAX, from);
+    e_alu_imm(e, W32, 4, H_RAX, (s32)size * 8 - 1);
+    e_store(e, W64, CELL(tmp[1]), H_RAX);
+    flags_need(g); /* only CF changes */
+    e_load(e, W64, H_RAX, CELL(tmp[1]));
+    if (in->prefix & X86_PFX_LOCK)
+        e1(e, 0xf0);
+    e1(e, 0x40 | w | rex_bits(H_RAX, &m));
+    e1(e, 0x0f);
+    e1(e, in->raw[in->modrm_off - 1]);
+    e_modrm_mem(e, H_RAX, &m);
+    g->fl = FL_NATIVE;
+    return true;
+}
+
 static bool gen_bit_test(struct gen *g)
 {
     const struct x86_insn *in = g->in;
 
     if (in->op[0].kind == X86_OPND_MEM && in->op[1].kind == X86_OPND_REG)
-        return false;
+        return gen_bit_string(g);
     return gen_copy(g, 1);
 }
 
@@ -90,24 +119,6 @@ static bool gen_lea(struct gen *g)
         e_mov(&g->e, W32, reg, reg);
     if (to == H_NONE)
         e_store(&g->e, W64, cell(GPR_OFF(o->reg)), H_RAX);
-    return true;
-}
-
-/* MOVZX r, AH and the like: the commonest use of the high bytes. */
-static bool gen_mov_high(struct gen *g)
-{
-    const struct x86_insn *in = g->in;
-    const struct x86_operand *d = &in->op[0], *s = &in->op[1];
-
-    if (in->nops != 2 || d->kind != X86_OPND_REG || d->high || d->size < 4 ||
-        s->kind != X86_OPND_REG || !s->high || in->mnemonic != ZYDIS_MNEMONIC_MOVZX)
-        return false;
-    e_mov(&g->e, W32, H_RAX, host_reg(s->reg));
-    EBYTES(&g->e, "\x0f\xb6\xc4"); /* movzx eax, ah */
-    if (host_reg(d->reg) == H_NONE)
-        e_store(&g->e, W64, cell(GPR_OFF(d->reg)), H_RAX);
-    else
-        e_mov(&g->e, W32, host_reg(d->reg), H_RAX);
     return true;
 }
 
@@ -250,7 +261,8 @@ bool gen_int(struct gen *g)
     case ZYDIS_MNEMONIC_PREFETCHT0:
     case ZYDIS_MNEMONIC_PREFETCHT1:
     case ZYDIS_MNEMONIC_PREFETCHT2:
-    case ZYDIS_MNEMONIC_PREFETCHW: return true;
+    case ZYDIS_MNEMONIC_PREFETCHW:
+    case ZYDIS_MNEMONIC_SERIALIZE: return true; /* changed code is always seen */
     case ZYDIS_MNEMONIC_PAUSE: EBYTES(&g->e, "\xf3\x90"); return true;
     case ZYDIS_MNEMONIC_LFENCE: EBYTES(&g->e, "\x0f\xae\xe8"); return true;
     case ZYDIS_MNEMONIC_MFENCE: EBYTES(&g->e, "\x0f\xae\xf0"); return true;
@@ -281,7 +293,6 @@ bool gen_int(struct gen *g)
     if (in->kind != X86_KIND_INT)
         return false;
     switch (in->mnemonic) {
-    case ZYDIS_MNEMONIC_MOVZX: return in->op[1].high ? gen_mov_high(g) : gen_copy(g, 1);
 #define COPY(name) case ZYDIS_MNEMONIC_##name:
 #include "engine/bt/copy.def"
 #undef COPY

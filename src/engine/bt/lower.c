@@ -48,6 +48,8 @@ struct gea {
     u8 base, index, scale, seg, asize;
     s64 disp;
     unsigned len; /* of the instruction, for RIP-relative ones */
+    u8 bits;      /* size of the units of a bit string, 0: none; bit_reg says which bit */
+    u8 bit_reg;
 };
 
 struct cold *cold_add(struct gen *g, enum cold_kind kind, u8 *from)
@@ -89,7 +91,13 @@ static struct gea insn_gea(const struct gen *g)
 
     s64 disp = in->asize == 4 ? (s32)in->disp : in->disp;
 
-    return (struct gea){in->base, in->index, in->scale, in->seg, in->asize, disp, in->len};
+    return (struct gea){.base = in->base,
+                        .index = in->index,
+                        .scale = in->scale,
+                        .seg = in->seg,
+                        .asize = in->asize,
+                        .disp = disp,
+                        .len = in->len};
 }
 
 bool lower_can(const struct gen *g)
@@ -192,6 +200,23 @@ static struct hmem lower_simple(struct gen *g, const struct gea *a, unsigned siz
     return ea;
 }
 
+/* rax += the offset of the unit that holds a bit. */
+static void emit_bit_offset(struct gen *g, const struct gea *a)
+{
+    struct emit *e = &g->e;
+    unsigned from = host_reg(a->bit_reg);
+    struct hmem m = {H_RAX, H_R10, a->bits == 8 ? 3 : 2, false, 0};
+
+    if (from == H_NONE) {
+        e_load(e, W64, H_R10, cell(GPR_OFF(a->bit_reg)));
+        from = H_R10;
+    }
+    e_rr(e, W64, a->bits == 8 ? 0x8b : 0x63, H_R10, from); /* mov r10, from; or movsxd */
+    EBYTES(e, "\x49\xc1\xfa");                             /* sar r10, log2 of the unit's bits */
+    e1(e, a->bits == 8 ? 6 : 5);
+    e_lea(e, a->asize == 8 ? W64 : W32, H_RAX, m);
+}
+
 /* The general form: the linear address in rax; rax ^ tag is the offset in the page on a hit. */
 static struct hmem lower_general(struct gen *g, const struct gea *a, unsigned size, unsigned align,
                                  unsigned how)
@@ -201,6 +226,8 @@ static struct hmem lower_general(struct gen *g, const struct gea *a, unsigned si
     struct cold *slow;
 
     emit_ea(g, H_RAX, a);
+    if (a->bits)
+        emit_bit_offset(g, a);
     if (has_seg_base(g, a->seg))
         e_rm(e, g->code64 ? W64 : W32, 0x03, H_RAX, cell(VOFF(cpu.seg_base) + 8u * a->seg));
     u8 *retry = e->p;
@@ -230,7 +257,7 @@ static struct hmem lower(struct gen *g, const struct gea *a, unsigned size, unsi
                          unsigned how)
 {
     flags_clobber(g);
-    if (is_simple(g, a))
+    if (is_simple(g, a) && !a->bits)
         return lower_simple(g, a, size, align, how);
     return lower_general(g, a, size, align, how);
 }
@@ -242,9 +269,22 @@ struct hmem lower_mem(struct gen *g, unsigned size, unsigned align, unsigned how
     return lower(g, &a, size, align, how);
 }
 
+struct hmem lower_bits(struct gen *g, unsigned guest, unsigned size, unsigned how)
+{
+    struct gea a = insn_gea(g);
+
+    a.bits = (u8)size;
+    a.bit_reg = (u8)guest;
+    return lower(g, &a, size, 1, how | LOW_RAX_FREE);
+}
+
 struct hmem lower_stack(struct gen *g, unsigned base, s32 disp, unsigned size, unsigned how)
 {
-    struct gea a = {(u8)base, X86_REG_NONE, 0, X86_SS, g->code64 ? 8 : 4, disp, 0};
+    struct gea a = {.base = (u8)base,
+                    .index = X86_REG_NONE,
+                    .seg = X86_SS,
+                    .asize = g->code64 ? 8 : 4,
+                    .disp = disp};
 
     return lower(g, &a, size, 1, how);
 }

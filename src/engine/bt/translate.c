@@ -62,7 +62,8 @@ static int decode_run(struct engine_vcpu *v, u64 gpa, const u8 *page, struct run
         r->n++;
         r->bytes += in->len;
         off += in->len;
-        if (in->flags & X86_INSN_ENDS_BLOCK && !(is_conditional(in) && exits++ < BLOCK_EXITS_MAX))
+        if (in->flags & X86_INSN_ENDS_BLOCK && !gen_sys_goes_on(in) &&
+            !(is_conditional(in) && exits++ < BLOCK_EXITS_MAX))
             return X86_OK;
     }
     return X86_OK;
