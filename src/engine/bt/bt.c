@@ -13,36 +13,7 @@
 
 #define CODE_CACHE_DEFAULT (64 * MiB)
 
-/* --- jump caches ------------------------------------------------------------------------------- */
-
-struct ibtc *bt_table_create(void)
-{
-    struct ibtc *t = aligned_alloc(64, align_up(sizeof(*t), 64));
-
-    if (t) {
-        t->used = true;
-        bt_table_clear(t);
-    }
-    return t;
-}
-
-void bt_table_clear(struct ibtc *t)
-{
-    if (!t->used)
-        return;
-    for (unsigned i = 0; i < IBTC_SIZE; i++)
-        t->e[i].rip = IBTC_EMPTY;
-    t->e[ibtc_index(IBTC_EMPTY)].rip = 0;
-    memset(t->pages, 0, sizeof(t->pages));
-    t->used = t->local = false;
-}
-
-static bool table_has(const struct ibtc *t, u64 lin)
-{
-    u64 page = lin >> 12;
-
-    return t->pages[page & 63] >> (page >> 6 & 63) & 1;
-}
+/* --- events from the TLB ---------------------------------------------------------------------- */
 
 /* Jump caches follow the TLB: what a table names was found through translations that are void. */
 static void on_tlb_flushed(void *w, u32 contexts, u64 lin, bool global)
@@ -56,8 +27,8 @@ static void on_tlb_flushed(void *w, u32 contexts, u64 lin, bool global)
         if (!t || !t->used)
             continue;
         bool ours = i == BT_KERNEL_TABLE ? t->local : contexts >> i & 1;
-        if ((global || ours) && (all || table_has(t, lin)))
-            bt_table_clear(t);
+        if ((global || ours) && (all || ibtc_has_page(t, lin)))
+            ibtc_clear(t);
     }
 }
 
@@ -259,7 +230,7 @@ static void bt_vcpu_destroy(struct engine_vcpu *v)
         return;
     mem_unlisten(v->vm->cfg.mem, v);
     for (unsigned i = 0; i < ARRAY_SIZE(v->table); i++)
-        free(v->table[i]);
+        ibtc_destroy(v->table[i]);
     free(v->decoded);
     lock_destroy(&v->lock);
     x86_cpu_fini(&v->cpu);

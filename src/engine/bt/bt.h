@@ -35,8 +35,8 @@ static inline unsigned host_reg(unsigned guest)
 
 /* --- jump cache (IBTC): linear RIP to translated code ------------------------------------------ */
 
-#define IBTC_BITS  12
-#define IBTC_SIZE  (1u << IBTC_BITS)
+#define IBTC_START 1024u /* entries; doubled when they push each other out */
+#define IBTC_MAX   65536u
 #define IBTC_EMPTY 1ull /* a tag that no probe asks for: RIP of an entry is never this */
 
 struct ibtc_entry {
@@ -46,20 +46,23 @@ struct ibtc_entry {
 
 /* Valid for one address space, privilege and translation mode. */
 struct ibtc {
-    struct ibtc_entry e[IBTC_SIZE];
+    struct ibtc_entry *e;
+    u32 mask;      /* entries - 1 */
+    u32 evicted;   /* entries replaced since the last growth or clearing */
     u32 mode;
-    u32 epoch;      /* of the code cache when last cleared */
-    u32 ctx;        /* of the TLB, for which `local` holds */
-    bool used;      /* has entries */
-    bool local;     /* some of them from translations that are not global */
-    u64 pages[64];  /* bloom filter of the linear pages that entries came from */
+    u32 epoch;     /* of the code cache when last cleared */
+    u32 ctx;       /* of the TLB, for which `local` holds */
+    bool used;     /* has entries */
+    bool local;    /* some of them from translations that are not global */
+    u64 pages[64]; /* bloom filter of the linear pages that entries came from */
 };
 
 #define BT_KERNEL_TABLE X86_TLB_CONTEXTS
+#define IBTC_FOLD       12
 
-static inline unsigned ibtc_index(u64 rip)
+static inline struct ibtc_entry *ibtc_at(const struct ibtc *t, u64 rip)
 {
-    return (unsigned)(rip ^ rip >> IBTC_BITS) & (IBTC_SIZE - 1);
+    return &t->e[(rip ^ rip >> IBTC_FOLD) & t->mask];
 }
 
 /* --- translated code --------------------------------------------------------------------------- */
@@ -137,7 +140,8 @@ struct engine_vcpu {
     u32 host_mxcsr;
     u32 fp_ready;   /* READY_*: vector registers hold the guest's */
     u32 fp_reload;  /* set by C: load them before going back, fp_ready becomes this */
-    struct ibtc_entry *ibtc;
+    struct ibtc_entry *ibtc; /* entries and mask of the table in use */
+    u32 ibtc_mask;
     struct engine_vcpu *self;
     u64 (*h_next)(struct engine_vcpu *v);
     u64 (*h_dead)(struct engine_vcpu *v);
@@ -150,6 +154,7 @@ struct engine_vcpu {
     int rc;              /* why h_* returned 0; X86_OK: look at attn */
     bool step;           /* the next instruction is not for translation */
     u32 mode;            /* tb_mode() of what executes */
+    struct ibtc *in_use;
     struct world world;
     struct engine_vm *vm;
     struct ibtc *table[BT_KERNEL_TABLE + 1]; /* by TLB context, and the kernel's; on first use */
@@ -196,7 +201,13 @@ void bt_set_helpers(struct engine_vcpu *v);
 #define MODE_STACK32   BIT(15) /* 32-bit stack pointer */
 #define MODE_DECODE    16      /* code size and modes that decoding depends on */
 
-/* bt.c: jump caches. */
-struct ibtc *bt_table_create(void);
-void bt_table_clear(struct ibtc *t);
+/* ibtc.c: jump caches. */
+struct ibtc *ibtc_create(void); /* NULL: no memory */
+void ibtc_destroy(struct ibtc *t);
+void ibtc_clear(struct ibtc *t);
+/* Enters a block found through the linear page of `lin`; `local`: by a translation that is not
+ * global. May move the entries. */
+void ibtc_add(struct ibtc *t, u64 rip, u64 lin, bool local, const u8 *host);
+bool ibtc_has_page(const struct ibtc *t, u64 lin); /* false: surely not */
+
 size_t bt_decoded_bytes(void);

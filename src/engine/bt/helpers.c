@@ -58,7 +58,7 @@ static bool choose_table(struct engine_vcpu *v)
         memset(v->decoded, 0, DECODED_SIZE * sizeof(*v->decoded));
     }
     if (unlikely(!t)) {
-        t = v->table[i] = bt_table_create();
+        t = v->table[i] = ibtc_create();
         if (!t)
             return false;
         t->mode = mode;
@@ -66,30 +66,29 @@ static bool choose_table(struct engine_vcpu *v)
     }
     if (unlikely(t->mode != mode || t->epoch != epoch ||
                  (t->local && t->ctx != v->cpu.tlb_ctx && i == BT_KERNEL_TABLE))) {
-        bt_table_clear(t);
+        ibtc_clear(t);
         t->mode = mode;
         t->epoch = epoch;
     }
+    v->in_use = t;
     v->ibtc = t->e;
+    v->ibtc_mask = t->mask;
     return true;
 }
 
 static void remember(struct engine_vcpu *v, u64 rip, u64 lin, const u8 *host)
 {
-    struct ibtc *t = (struct ibtc *)(void *)v->ibtc;
-    u64 page = lin >> 12;
+    const struct x86_tlb_set *set = x86_tlb_set(&v->cpu, v->cpu.mmu_set);
+    struct ibtc *t = v->in_use;
 
     if (!v->vm->linking)
         return;
-    const struct x86_tlb_set *set = x86_tlb_set(&v->cpu, v->cpu.mmu_set);
-    if (!set->info || !(set->info[lin >> 12 & set->mask / X86_TLB_ENTRY_BYTES] &
-                        X86_TLB_INFO_GLOBAL)) {
-        t->local = true;
-        t->ctx = v->cpu.tlb_ctx;
-    }
-    t->used = true;
-    t->pages[page & 63] |= BIT64(page >> 6 & 63);
-    t->e[ibtc_index(rip)] = (struct ibtc_entry){rip, host};
+    bool local = !set->info || !(set->info[lin >> 12 & set->mask / X86_TLB_ENTRY_BYTES] &
+                                 X86_TLB_INFO_GLOBAL);
+    t->ctx = v->cpu.tlb_ctx;
+    ibtc_add(t, rip, lin, local, host);
+    v->ibtc = t->e;
+    v->ibtc_mask = t->mask;
 }
 
 /* --- the next block ---------------------------------------------------------------------------- */
@@ -147,7 +146,7 @@ static u64 go_on(struct engine_vcpu *v, bool probe)
             v->step = true;
             return 0;
         }
-        const struct ibtc_entry *e = &v->ibtc[ibtc_index(cpu->s.rip)];
+        const struct ibtc_entry *e = ibtc_at(v->in_use, cpu->s.rip);
         if (probe && e->rip == cpu->s.rip) {
             host = e->host;
             break;

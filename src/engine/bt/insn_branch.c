@@ -45,10 +45,10 @@ void gen_ibtc(struct gen *g, struct cold *miss)
     e_alu_mem_imm(e, W32, 7, CELL(cpu.attn), 0);
     c->from[c->nfrom++] = e_jcc(e, CC_NE);
     e_mov(e, W64, H_R10, H_RAX);
-    EBYTES(e, "\x49\xc1\xea"); /* shr r10, IBTC_BITS */
-    e1(e, IBTC_BITS);
+    EBYTES(e, "\x49\xc1\xea"); /* shr r10, IBTC_FOLD */
+    e1(e, IBTC_FOLD);
     e_rr(e, W32, 0x33, H_R10, H_RAX);
-    e_alu_imm(e, W32, 4, H_R10, IBTC_SIZE - 1);
+    e_rm(e, W32, 0x23, H_R10, CELL(ibtc_mask));
     EBYTES(e, "\x41\xc1\xe2\x04"); /* shl r10d, 4 */
     e_rm(e, W64, 0x03, H_R10, CELL(ibtc));
     e_rm(e, W64, 0x3b, H_RAX, base_mem(H_R10, 0));

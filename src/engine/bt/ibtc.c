@@ -1,0 +1,87 @@
+/* ibtc.c - jump caches: linear RIP to translated code, a table for each address space */
+#include <stdlib.h>
+
+#include "engine/bt/bt.h"
+
+static struct ibtc_entry *entries_alloc(u32 n)
+{
+    struct ibtc_entry *e = aligned_alloc(64, n * sizeof(*e));
+
+    for (u32 i = 0; e && i < n; i++)
+        e[i] = (struct ibtc_entry){IBTC_EMPTY, NULL};
+    return e;
+}
+
+struct ibtc *ibtc_create(void)
+{
+    struct ibtc *t = calloc(1, sizeof(*t));
+
+    if (!t)
+        return NULL;
+    t->mask = IBTC_START - 1;
+    t->e = entries_alloc(IBTC_START);
+    if (t->e)
+        return t;
+    free(t);
+    return NULL;
+}
+
+void ibtc_destroy(struct ibtc *t)
+{
+    if (!t)
+        return;
+    free(t->e);
+    free(t);
+}
+
+void ibtc_clear(struct ibtc *t)
+{
+    if (!t->used)
+        return;
+    for (u32 i = 0; i <= t->mask; i++)
+        t->e[i].rip = IBTC_EMPTY;
+    memset(t->pages, 0, sizeof(t->pages));
+    t->used = t->local = false;
+    t->evicted = 0;
+}
+
+/* Twice as many entries; the old ones stay. Without memory for it nothing changes. */
+static void grow(struct ibtc *t)
+{
+    u32 n = (t->mask + 1) * 2;
+    struct ibtc_entry *old = t->e, *e = entries_alloc(n);
+
+    t->evicted = 0;
+    if (!e)
+        return;
+    u32 old_mask = t->mask;
+    t->e = e;
+    t->mask = n - 1;
+    for (u32 i = 0; i <= old_mask; i++)
+        if (old[i].rip != IBTC_EMPTY)
+            *ibtc_at(t, old[i].rip) = old[i];
+    free(old);
+}
+
+void ibtc_add(struct ibtc *t, u64 rip, u64 lin, bool local, const u8 *host)
+{
+    u64 page = lin >> 12;
+    struct ibtc_entry *e = ibtc_at(t, rip);
+
+    if (e->rip != IBTC_EMPTY && e->rip != rip && ++t->evicted > t->mask / 4 &&
+        t->mask + 1 < IBTC_MAX) {
+        grow(t);
+        e = ibtc_at(t, rip);
+    }
+    *e = (struct ibtc_entry){rip, host};
+    t->used = true;
+    t->local |= local;
+    t->pages[page & 63] |= BIT64(page >> 6 & 63);
+}
+
+bool ibtc_has_page(const struct ibtc *t, u64 lin)
+{
+    u64 page = lin >> 12;
+
+    return t->pages[page & 63] >> (page >> 6 & 63) & 1;
+}
