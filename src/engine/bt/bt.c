@@ -249,6 +249,7 @@ static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_e
     memset(v, 0, sizeof(*v));
     v->vm = vm;
     v->self = v;
+    v->stack_tag = X86_TLB_NONE;
     v->host_mxcsr = MXCSR_INIT;
     lock_init(&v->lock);
     v->decoded = calloc(1, bt_decoded_bytes());

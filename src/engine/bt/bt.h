@@ -10,10 +10,10 @@
 
 /* Registers in translated code:
  *
- *   rcx rdx rbx rsp rbp rsi rdi r8 r9 r12-r15   the guest's own
- *   r11                                         the guest's rax
+ *   rcx rdx rbx rsp rbp rsi rdi r8 r9 r12 r13   the guest's own
+ *   r11, r14, r15                               the guest's rax, r10, r11
  *   rax, r10                                    scratch
- *   guest r10, r11                              in memory (x86_state.gpr)
+ *   guest r14, r15                              in memory (x86_state.gpr): compilers use them last
  *   GS base                                     struct engine_vcpu
  *   flags                                       the guest's, or scratch (enum fl)
  *   xmm/ymm, MXCSR                              the guest's while fp_ready, else scratch
@@ -27,8 +27,10 @@ static inline unsigned host_reg(unsigned guest)
 {
     switch (guest) {
     case X86_RAX: return H_R11;
-    case X86_R10:
-    case X86_R11: return H_NONE;
+    case X86_R10: return H_R14;
+    case X86_R11: return H_R15;
+    case X86_R14:
+    case X86_R15: return H_NONE;
     default: return guest;
     }
 }
@@ -135,7 +137,10 @@ struct engine_vcpu {
     /* What translated code and stubs use. */
     u64 host_rsp;
     u64 code_base;  /* RIP of the first byte of the page that is executing */
-    u64 tmp[2];
+    u64 tmp[3];     /* [0], [2]: of the stubs; [1]: inside one instruction */
+    /* A TLB entry for the stack: page that may be read and written, X86_TLB_NONE: none. What C
+     * does to the TLB is noticed on the way back (helpers.c). */
+    u64 stack_tag, stack_addend;
     u32 flags;      /* guest's arithmetic flags while not native: AH as LAHF, AL = OF */
     u32 host_mxcsr;
     u32 fp_ready;   /* READY_*: vector registers hold the guest's */

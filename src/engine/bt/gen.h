@@ -8,6 +8,14 @@ enum fl {
     FL_NATIVE, /* in the host's flags only */
     FL_SAVED,  /* in engine_vcpu.flags only; the host's are scratch */
     FL_BOTH,
+    FL_RECIPE, /* nowhere, but gen.recipe computes them anew */
+};
+
+/* Code that gives the host's flags the value they had, from registers that have not changed since. */
+struct recipe {
+    u8 code[20];
+    u8 len;   /* 0: there is none */
+    u32 regs; /* guest registers it depends on */
 };
 
 /* Code that is emitted behind the block, off the hot path. */
@@ -29,6 +37,7 @@ struct cold {
     u8 *retry, *resume;
     struct hmem ea;  /* COLD_SLOW: how to compute the linear address, unless xor_tag */
     bool xor_tag;    /* COLD_SLOW: rax is the address xor the tag that r10 points at */
+    bool stack;      /* COLD_SLOW: rax is the address xor stack_tag */
     bool save_flags; /* flags are native on the way in */
     bool commit;     /* COLD_MISS: move the stack pointer */
     bool check;      /* COLD_MISS: RIP may be non-canonical: then the instruction faults */
@@ -38,6 +47,7 @@ struct cold {
     u8 size, flags;
     u32 link;
     const struct x86_insn *in;
+    struct recipe recipe; /* COLD_SLOW: flags are to be computed and saved first */
 };
 
 #define COLD_MAX 512
@@ -50,9 +60,12 @@ struct gen {
     u32 mode;
     bool code64;
     bool linking;               /* direct jumps may be linked */
+    const struct x86_insn *insns; /* of the block */
+    unsigned n;
     const struct x86_insn *in;  /* under translation */
     unsigned off;               /* its offset in the page */
     enum fl fl;
+    struct recipe recipe;
     u32 fp_ok;                  /* READY_* known to be ready here */
     bool ended;                 /* control never comes here */
     unsigned spare;             /* scratch register that lower_* left free */
@@ -62,19 +75,34 @@ struct gen {
 
 /* Offsets of the stubs in the code cache (stubs.c). */
 struct bt_stubs {
-    u32 enter, leave, next, dead, generic, slow, link, fp;
+    u32 enter, leave, next, dead, generic, slow, stack, link, fp;
 };
 extern struct bt_stubs bt_stubs;
 /* Writes them; the same for every cache. */
 void stubs_emit(struct cache *c);
 
-/* --- flags (lower.c) --- */
+/* --- flags (flags.c) --- */
 
-/* Before code that destroys the host's flags. Uses rax. */
+#define ALL_FLAGS 0xd7 /* as x86_insn.flags_*: SF ZF AF PF OF CF */
+
+/* Before code that destroys the host's flags and needs them in memory. Uses rax. */
+void flags_save(struct gen *g);
+/* The same where a COLD_SLOW follows, which can compute them by the recipe. */
 void flags_clobber(struct gen *g);
 /* Before an instruction that reads flags or keeps some. Uses rax. */
 void flags_need(struct gen *g);
+/* Whether the instruction changes all of them, whatever its operands are. */
+bool flags_all_written(const struct x86_insn *in);
+/* Whether what the current instruction leaves in the flags is overwritten unseen. */
+bool flags_dead(const struct gen *g);
+/* Before an instruction: flags that only the recipe knows are saved if it changes a register they
+ * are computed from. After one, whose code begins at `code`: its own recipe. */
+void flags_before(struct gen *g);
+void flags_recipe(struct gen *g, const u8 *code);
+/* New flags that have no recipe. */
+#define flags_are_native(g) ((g)->fl = FL_NATIVE, (g)->recipe.len = 0)
 void emit_flags_save(struct emit *e);
+void emit_tlb_probe(struct emit *e); /* r10: linear address to TLB entry */
 void emit_flags_restore(struct emit *e);
 
 /* --- memory operands (lower.c): THE lowering of guest addresses to host ones --- */
@@ -85,7 +113,7 @@ void emit_flags_restore(struct emit *e);
 /* The memory operand of the current instruction, size bytes; align > 1: must be aligned, else the
  * instruction faults. The result is valid until rax or r10 change; g->spare is free. */
 struct hmem lower_mem(struct gen *g, unsigned size, unsigned align, unsigned how);
-/* The stack at rsp + disp. */
+/* The stack at rsp (or another base) + disp. */
 struct hmem lower_stack(struct gen *g, unsigned base, s32 disp, unsigned size, unsigned how);
 /* The 4- or 8-byte unit of a bit string at the current memory operand that holds bit number
  * `guest` (a register); the result is in r10. */

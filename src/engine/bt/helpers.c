@@ -26,6 +26,16 @@ static void from_c(struct engine_vcpu *v)
     v->flags = native_flags_in(v->cpu.s.rflags);
 }
 
+/* Back to translated code at x: the stack's entry holds only while the TLB's own does. */
+static u64 back(struct engine_vcpu *v, const u8 *x)
+{
+    const struct x86_tlb_entry *e = x86_tlb_at(&v->cpu, v->stack_tag);
+
+    if (e->tag_write != v->stack_tag || e->addend != v->stack_addend)
+        v->stack_tag = X86_TLB_NONE;
+    return (u64)(uintptr_t)x;
+}
+
 /* Which vector instructions may run natively now: allowed, and with every SIMD exception masked. */
 static u32 fp_allowed(const struct engine_vcpu *v)
 {
@@ -161,7 +171,7 @@ static u64 go_on(struct engine_vcpu *v, bool probe)
     }
     v->code_base = cpu->s.rip & ~PAGE_MASK;
     from_c(v);
-    return (u64)(uintptr_t)host;
+    return back(v, host);
 }
 
 u64 bt_next(struct engine_vcpu *v)
@@ -212,7 +222,7 @@ static u64 finish(struct engine_vcpu *v, const struct site *s, int rc, u64 next)
         from_c(v);
         if (s->flags & SITE_FP)
             v->fp_reload = fp_allowed(v);
-        return (u64)(uintptr_t)cache_x(v->vm->cache, s->resume);
+        return back(v, cache_x(v->vm->cache, s->resume));
     }
     if (rc == X86_FAULT) {
         if (!deliver(v))
@@ -285,7 +295,7 @@ static u64 h_slow(struct engine_vcpu *v, u64 lin, const struct site *s)
         v->stats.tlb_fills++;
         if (s->flags & SITE_FP)
             v->fp_reload = fp_allowed(v);
-        return (u64)(uintptr_t)cache_x(v->vm->cache, s->retry);
+        return back(v, cache_x(v->vm->cache, s->retry));
     }
     v->stats.slow_accesses++;
     return execute(v, s);
@@ -320,7 +330,7 @@ static u64 h_link(struct engine_vcpu *v, u64 index)
     lock_drop(&c->lock);
     if (c->epoch != epoch)
         return go_on(v, false);
-    return (u64)(uintptr_t)cache_x(c, tb->entry_saved);
+    return back(v, cache_x(c, tb->entry_saved));
 }
 
 static u64 h_fp(struct engine_vcpu *v, const struct site *s)
@@ -331,7 +341,7 @@ static u64 h_fp(struct engine_vcpu *v, const struct site *s)
         return h_generic(v, s);
     v->stats.fp_loads++;
     v->fp_reload = allowed;
-    return (u64)(uintptr_t)cache_x(v->vm->cache, s->retry);
+    return back(v, cache_x(v->vm->cache, s->retry));
 }
 
 void bt_set_helpers(struct engine_vcpu *v)

@@ -71,15 +71,17 @@ void gen_goto(struct gen *g, s64 target)
 {
     g->ended = true;
     if (!in_page(target) || !g->linking) {
-        flags_clobber(g);
+        flags_save(g);
         load_rip(g, target);
         gen_ibtc(g, NULL);
         return;
     }
     if (target <= (s64)g->off) {
-        flags_clobber(g);
+        flags_save(g);
         attention_check(g, (unsigned)target);
     }
+    if (g->fl == FL_RECIPE)
+        flags_need(g);
     e_align_rel32(&g->e, 1);
     bool saved = g->fl != FL_NATIVE;
     link_here(g, e_jmp(&g->e), (unsigned)target, saved);
@@ -146,7 +148,7 @@ static bool gen_loop(struct gen *g)
 
     if (in->asize == 2 || !fits32(relative_target(g)))
         return false;
-    flags_clobber(g);
+    flags_save(g);
     if (in->mnemonic == ZYDIS_MNEMONIC_LOOP)
         e_lea(e, w, H_RCX, base_mem(H_RCX, -1));
     e_rr(e, w, 0x85, H_RCX, H_RCX);
@@ -176,10 +178,10 @@ static bool load_target(struct gen *g)
             return false;
         e_load(&g->e, w, H_RAX, lower_mem(g, slot_bytes(g), 1, 0));
     } else if (host_reg(o->reg) == H_NONE) {
-        flags_clobber(g);
+        flags_save(g);
         e_load(&g->e, w, H_RAX, cell(GPR_OFF(o->reg)));
     } else {
-        flags_clobber(g);
+        flags_save(g);
         e_mov(&g->e, w, H_RAX, host_reg(o->reg));
     }
     return true;

@@ -3,8 +3,6 @@
 
 #include "engine/bt/gen.h"
 
-#define ALL_FLAGS 0xd7 /* as x86_insn.flags_*: SF ZF AF PF OF CF */
-
 static const struct x86_operand *mem_operand(const struct x86_insn *in)
 {
     for (unsigned i = 0; i < in->nops; i++)
@@ -15,28 +13,13 @@ static const struct x86_operand *mem_operand(const struct x86_insn *in)
 
 /* --- flags ------------------------------------------------------------------------------------- */
 
-/* A shift by zero changes no flags. */
-static bool may_keep_flags(const struct x86_insn *in)
+/* Whether the instruction needs the flags that are there before it: it reads some, or leaves some
+ * that will be looked at. */
+static bool needs_flags(const struct gen *g)
 {
-    switch (in->mnemonic) {
-    case ZYDIS_MNEMONIC_SHL:
-    case ZYDIS_MNEMONIC_SHR:
-    case ZYDIS_MNEMONIC_SAR:
-    case ZYDIS_MNEMONIC_SHLD:
-    case ZYDIS_MNEMONIC_SHRD: {
-        const struct x86_operand *count = &in->op[in->nops - 1];
-        unsigned mask = in->op[0].size == 8 ? 63 : 31;
-        return count->kind != X86_OPND_IMM || !(in->imm & mask);
-    }
-    default: return false;
-    }
-}
+    const struct x86_insn *in = g->in;
 
-/* Whether the instruction needs the flags that are there before it: it reads some or leaves some. */
-static bool needs_flags(const struct x86_insn *in)
-{
-    return in->flags_read ||
-           (in->flags_write && (in->flags_write != ALL_FLAGS || may_keep_flags(in)));
+    return in->flags_read || (in->flags_write && !flags_all_written(in) && !flags_dead(g));
 }
 
 /* --- copies ------------------------------------------------------------------------------------ */
@@ -46,7 +29,7 @@ static bool gen_copy(struct gen *g, unsigned align)
 {
     const struct x86_insn *in = g->in;
     const struct x86_operand *mo = mem_operand(in);
-    bool flags = needs_flags(in);
+    bool flags = needs_flags(g);
     struct hmem m;
 
     if (!copy_possible(g, mo != NULL) || (mo && !lower_can(g)))
@@ -58,10 +41,13 @@ static bool gen_copy(struct gen *g, unsigned align)
     }
     if (flags)
         flags_need(g);
+    const u8 *code = here(g);
     if (!copy_insn(g, mo ? &m : NULL))
         return false;
-    if (in->flags_write)
+    if (in->flags_write) {
         g->fl = FL_NATIVE;
+        flags_recipe(g, code);
+    }
     return true;
 }
 
@@ -90,7 +76,7 @@ static bool gen_bit_string(struct gen *g)
     e1(e, 0x0f);
     e1(e, in->raw[in->modrm_off - 1]);
     e_modrm_mem(e, H_RAX, &m);
-    g->fl = FL_NATIVE;
+    flags_are_native(g);
     return true;
 }
 
@@ -176,7 +162,7 @@ static bool gen_mul(struct gen *g)
     e_rr(e, in->op[0].size == 8 ? W64 : W32, 0xf7,
          in->mnemonic == ZYDIS_MNEMONIC_IMUL ? 5 : 4, H_R10);
     e_mov(e, W64, H_R11, H_RAX);
-    g->fl = FL_NATIVE;
+    flags_are_native(g);
     return true;
 }
 
@@ -189,7 +175,7 @@ static bool gen_div(struct gen *g)
 
     if (in->op[0].size < 4)
         return false;
-    flags_clobber(g);
+    flags_save(g);
     if (!load_operand(g))
         return false;
     if (in->mnemonic == ZYDIS_MNEMONIC_DIV) {
@@ -235,7 +221,7 @@ static bool gen_cmpxchg(struct gen *g)
     if (!copy_insn(g, &m))
         return false;
     e_mov(e, W64, H_R11, H_RAX);
-    g->fl = FL_NATIVE;
+    flags_are_native(g);
     return true;
 }
 
@@ -244,7 +230,7 @@ static bool gen_carry(struct gen *g)
 {
     flags_need(g);
     e1(&g->e, g->in->raw[g->in->len - 1]);
-    g->fl = FL_NATIVE;
+    flags_are_native(g);
     return true;
 }
 
@@ -319,7 +305,7 @@ bool gen_vec(struct gen *g)
     if (!copy_possible(g, mo != NULL) || (mo && !lower_can(g)) || !in->modrm_off)
         return false;
     if (!(g->fp_ok & need)) {
-        flags_clobber(g);
+        flags_save(g);
         u8 *retry = here(g);
         e_rm(&g->e, W32, 0xf7, 0, CELL(fp_ready)); /* test dword gs:[fp_ready], need */
         e4(&g->e, need);

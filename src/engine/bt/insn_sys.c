@@ -39,7 +39,7 @@ static bool gen_cli(struct gen *g)
 {
     if (!kernel(g))
         return false;
-    flags_clobber(g);
+    flags_save(g);
     and_rflags(g, ~(u32)RFLAGS_IF);
     return true;
 }
@@ -50,7 +50,7 @@ static bool gen_sti(struct gen *g)
 {
     if (!kernel(g))
         return false;
-    flags_clobber(g);
+    flags_save(g);
     e_rm(&g->e, W32, 0x80, 7, CELL(cpu.irq_masked)); /* cmp byte gs:[irq_masked], 0 */
     e1(&g->e, 0);
     exec_if(g, CC_NE);
@@ -86,7 +86,7 @@ static bool gen_pushf(struct gen *g)
 
     if (!g->code64)
         return false;
-    flags_clobber(g);
+    flags_save(g);
     flags_image(g);
     struct hmem m = lower_stack(g, X86_RSP, -(s32)n, n, LOW_WRITE);
     e_load(&g->e, W64, g->spare, CELL(tmp[1]));
@@ -169,7 +169,7 @@ static bool gen_stac_clac(struct gen *g, bool set)
 {
     if (!kernel(g))
         return false;
-    flags_clobber(g);
+    flags_save(g);
     test_cell(g, VOFF(cpu.s.cr4), CR4_SMAP);
     exec_if(g, CC_E);
     if (set) {
@@ -179,6 +179,8 @@ static bool gen_stac_clac(struct gen *g, bool set)
                 base_mem(H_RAX, offsetof(struct x86_tlb_set, mask)));
     } else {
         and_rflags(g, ~(u32)RFLAGS_AC);
+        e_rm(&g->e, W64, 0xc7, 0, CELL(stack_tag)); /* perhaps a user page */
+        e4(&g->e, ~0u);
         use_set(g, X86_TLB_KERNEL, CELL(cpu.tlbs.kernel.entry), CELL(cpu.tlbs.kernel.mask));
     }
     return true;
@@ -215,7 +217,7 @@ static bool gen_read_base(struct gen *g, unsigned seg)
 
     if (!g->code64)
         return false;
-    flags_clobber(g);
+    flags_save(g);
     test_cell(g, VOFF(cpu.s.cr4), CR4_FSGSBASE);
     exec_if(g, CC_E);
     load_guest(g, in->op[0].reg, in->op[0].size == 8 ? W64 : W32,
@@ -225,7 +227,7 @@ static bool gen_read_base(struct gen *g, unsigned seg)
 
 static bool gen_direction(struct gen *g, bool set)
 {
-    flags_clobber(g);
+    flags_save(g);
     if (set)
         or_rflags(g, RFLAGS_DF);
     else

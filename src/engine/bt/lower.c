@@ -1,4 +1,4 @@
-/* lower.c - guest memory operands as host ones, through the software TLB; where the flags are */
+/* lower.c - guest memory operands as host ones, through the software TLB */
 #include "engine/bt/gen.h"
 
 #define OFF_TAG(write) ((write) ? 8 : 0)
@@ -8,38 +8,6 @@ _Static_assert(offsetof(struct x86_tlb_entry, tag_read) == 0 &&
                    offsetof(struct x86_tlb_entry, addend) == OFF_ADDEND &&
                    sizeof(struct x86_tlb_entry) == 32,
                "the shape of a TLB entry is in the code below");
-
-/* --- flags ------------------------------------------------------------------------------------- */
-
-void emit_flags_save(struct emit *e)
-{
-    EBYTES(e, "\x9f\x0f\x90\xc0"); /* lahf; seto al */
-    e1(e, 0x66);
-    e_store(e, W32, CELL(flags), H_RAX); /* mov gs:[flags], ax */
-}
-
-void emit_flags_restore(struct emit *e)
-{
-    e1(e, 0x65);
-    EBYTES(e, "\x0f\xb7\x04\x25"); /* movzx eax, word gs:[flags] */
-    e4(e, (u32)VOFF(flags));
-    EBYTES(e, "\x04\x7f\x9e"); /* add al, 0x7f (1 overflows); sahf */
-}
-
-void flags_clobber(struct gen *g)
-{
-    if (g->fl == FL_NATIVE)
-        emit_flags_save(&g->e);
-    g->fl = FL_SAVED;
-}
-
-void flags_need(struct gen *g)
-{
-    if (g->fl != FL_SAVED)
-        return;
-    emit_flags_restore(&g->e);
-    g->fl = FL_BOTH;
-}
 
 /* --- addresses --------------------------------------------------------------------------------- */
 
@@ -152,10 +120,8 @@ void lower_ea(struct gen *g, unsigned reg)
 }
 
 /* r10 = TLB entry of the address in r10. */
-static void emit_probe(struct gen *g)
+void emit_tlb_probe(struct emit *e)
 {
-    struct emit *e = &g->e;
-
     EBYTES(e, "\x49\xc1\xea\x07");                    /* shr r10, 7 */
     e_rm(e, W64, 0x23, H_R10, CELL(cpu.tlb_mask)); /* and r10, gs:[tlb_mask] */
     e_rm(e, W64, 0x03, H_R10, CELL(cpu.tlb));      /* add r10, gs:[tlb] */
@@ -168,6 +134,8 @@ static struct cold *slow_path(struct gen *g, unsigned cc, unsigned size, unsigne
     c->retry = retry;
     c->size = (u8)size;
     c->flags = (how & LOW_WRITE ? SITE_WRITE : 0) | (g->fp_ok ? SITE_FP : 0);
+    if (g->fl == FL_RECIPE)
+        c->recipe = g->recipe;
     return c;
 }
 
@@ -187,7 +155,7 @@ static struct hmem lower_simple(struct gen *g, const struct gea *a, unsigned siz
         last.disp += (s32)size - 1;
     e_lea(e, W64, H_R10, ea);
     e_lea(e, W64, H_RAX, last);
-    emit_probe(g);
+    emit_tlb_probe(e);
     e_alu_imm(e, W64, 4, H_RAX, -4096 | (s32)(align - 1));
     e_rm(e, W64, 0x3b, H_RAX, base_mem(H_R10, OFF_TAG(how & LOW_WRITE)));
     slow_path(g, CC_NE, size, how, retry)->ea = ea;
@@ -232,7 +200,7 @@ static struct hmem lower_general(struct gen *g, const struct gea *a, unsigned si
         e_rm(e, g->code64 ? W64 : W32, 0x03, H_RAX, cell(VOFF(cpu.seg_base) + 8u * a->seg));
     u8 *retry = e->p;
     e_mov(e, W64, H_R10, H_RAX);
-    emit_probe(g);
+    emit_tlb_probe(e);
     e_rm(e, W64, 0x33, H_RAX, tag);
     if (align > 1) {
         e_rr(e, W64, 0xf7, 0, H_RAX); /* test rax, imm32 */
@@ -253,10 +221,28 @@ static struct hmem lower_general(struct gen *g, const struct gea *a, unsigned si
     return base_mem(H_R10, 0);
 }
 
+/* Through the stack's own entry: no index to compute, no set to look up. */
+static struct hmem lower_rsp(struct gen *g, const struct gea *a, unsigned size, unsigned how)
+{
+    struct emit *e = &g->e;
+    u8 *retry = e->p;
+
+    e_lea(e, W64, H_RAX, base_mem(H_RSP, (s32)a->disp));
+    e_rm(e, W64, 0x33, H_RAX, CELL(stack_tag));
+    e_alu_imm(e, W64, 7, H_RAX, 4096 - (s32)size);
+    slow_path(g, CC_A, size, how, retry)->stack = true;
+    e_load(e, W64, H_R10, CELL(stack_addend));
+    g->spare = H_RAX;
+    return (struct hmem){H_RSP, H_R10, 0, false, (s32)a->disp};
+}
+
 static struct hmem lower(struct gen *g, const struct gea *a, unsigned size, unsigned align,
                          unsigned how)
 {
     flags_clobber(g);
+    if (g->code64 && a->base == X86_RSP && a->index == X86_REG_NONE && a->asize == 8 &&
+        align <= 1 && !a->bits && !has_seg_base(g, a->seg))
+        return lower_rsp(g, a, size, how);
     if (is_simple(g, a) && !a->bits)
         return lower_simple(g, a, size, align, how);
     return lower_general(g, a, size, align, how);

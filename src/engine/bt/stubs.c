@@ -6,7 +6,7 @@ struct bt_stubs bt_stubs;
 
 /* Host registers that hold guest ones; rsp is last. */
 static const u8 kept[] = {X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RBP, X86_RSI, X86_RDI,
-                          X86_R8,  X86_R9,  X86_R12, X86_R13, X86_R14, X86_R15, X86_RSP};
+                          X86_R8,  X86_R9,  X86_R10, X86_R11, X86_R12, X86_R13, X86_RSP};
 
 static void save_registers(struct emit *e)
 {
@@ -139,6 +139,34 @@ static void emit_slow(struct emit *e, const u8 *resume)
     e_jmp_to(e, resume);
 }
 
+/* The same for an access that missed the stack's entry: takes it anew from the TLB and tries again,
+ * unless the TLB does not have it either, or the entry was right and the access crosses pages. */
+static void emit_stack(struct emit *e, const struct cache *c, const u8 *slow)
+{
+    e_store(e, W64, CELL(tmp[0]), H_RAX);
+    e_store(e, W64, CELL(tmp[2]), H_R10);
+    e_mov(e, W64, H_R10, H_RAX);
+    emit_tlb_probe(e);
+    e_alu_imm(e, W64, 4, H_RAX, -4096);
+    e_rm(e, W64, 0x3b, H_RAX, CELL(stack_tag));
+    u8 *same = e_jcc(e, CC_E);
+    e_rm(e, W64, 0x3b, H_RAX, base_mem(H_R10, offsetof(struct x86_tlb_entry, tag_write)));
+    u8 *miss = e_jcc(e, CC_NE);
+    e_store(e, W64, CELL(stack_tag), H_RAX);
+    e_load(e, W64, H_RAX, base_mem(H_R10, offsetof(struct x86_tlb_entry, addend)));
+    e_store(e, W64, CELL(stack_addend), H_RAX);
+    e_load(e, W64, H_R10, CELL(tmp[2]));
+    e_load(e, W32, H_RAX, base_mem(H_R10, offsetof(struct site, retry)));
+    e_mov_imm64(e, H_R10, (u64)(uintptr_t)c->buf.x);
+    e_rr(e, W64, 0x01, H_R10, H_RAX);
+    EBYTES(e, "\xff\xe0"); /* jmp rax */
+    patch_rel32(same, e->p);
+    patch_rel32(miss, e->p);
+    e_load(e, W64, H_RAX, CELL(tmp[0]));
+    e_load(e, W64, H_R10, CELL(tmp[2]));
+    e_jmp_to(e, slow);
+}
+
 /* r10 = offset of the next instruction in its page. */
 static void emit_dead(struct emit *e, const u8 *resume)
 {
@@ -169,6 +197,8 @@ void stubs_emit(struct cache *c)
     emit_call(e, VOFF(h_generic), resume);
     bt_stubs.slow = AT;
     emit_slow(e, resume);
+    bt_stubs.stack = AT;
+    emit_stack(e, c, c->buf.w + bt_stubs.slow);
     bt_stubs.link = AT;
     emit_call(e, VOFF(h_link), resume);
     bt_stubs.fp = AT;

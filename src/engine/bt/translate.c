@@ -126,7 +126,7 @@ static void emit_entries(struct gen *g, const struct run *r)
 /* C executes the instruction: the hot path loads the site's address and goes to a stub. */
 void gen_generic(struct gen *g, unsigned site_flags)
 {
-    flags_clobber(g);
+    flags_save(g);
     struct cold *c = cold_add(g, COLD_GENERIC, e_lea_rip(&g->e, H_R10));
 
     c->flags = (u8)site_flags;
@@ -134,6 +134,7 @@ void gen_generic(struct gen *g, unsigned site_flags)
     e_jmp_to(&g->e, g->c->buf.w + bt_stubs.generic);
     g->fp_ok = 0;
     g->fl = FL_BOTH;
+    g->recipe.len = 0;
 }
 
 /* C goes on here after it has executed the instruction: with flags both ways. */
@@ -147,11 +148,13 @@ static void set_resume(struct gen *g, unsigned first)
 static void gen_insn(struct gen *g, const struct x86_insn *in, u64 gpa2)
 {
     unsigned first = g->ncold;
-    u8 *start = g->e.p;
-    enum fl fl = g->fl;
     u32 fp_ok = g->fp_ok;
 
     g->in = in;
+    flags_before(g);
+    u8 *start = g->e.p;
+    enum fl fl = g->fl;
+    struct recipe recipe = g->recipe;
     bool done = gpa2 == ~0ull && (in->kind == X86_KIND_VEC
                                       ? gen_vec(g)
                                       : gen_branch(g) || gen_stack(g) || gen_int(g) || gen_sys(g));
@@ -160,6 +163,7 @@ static void gen_insn(struct gen *g, const struct x86_insn *in, u64 gpa2)
             g->e.p = start;
             g->ncold = first;
             g->fl = fl;
+            g->recipe = recipe;
             g->fp_ok = fp_ok;
         }
         gen_generic(g, gpa2 != ~0ull ? SITE_CROSS : 0);
@@ -202,11 +206,19 @@ static void emit_slow(struct gen *g, const struct cold *c)
 {
     struct emit *e = &g->e;
 
-    if (c->xor_tag)
+    if (c->recipe.len) {
+        e_store(e, W64, CELL(tmp[2]), H_RAX);
+        ebytes(e, c->recipe.code, c->recipe.len);
+        emit_flags_save(e);
+        e_load(e, W64, H_RAX, CELL(tmp[2]));
+    }
+    if (c->stack)
+        e_rm(e, W64, 0x33, H_RAX, CELL(stack_tag));
+    else if (c->xor_tag)
         e_rm(e, W64, 0x33, H_RAX, base_mem(H_R10, c->flags & SITE_WRITE ? 8 : 0));
     else
         e_lea(e, W64, H_RAX, c->ea);
-    emit_site(g, c, bt_stubs.slow);
+    emit_site(g, c, c->stack ? bt_stubs.stack : bt_stubs.slow);
 }
 
 static void emit_miss(struct gen *g, const struct cold *c)
@@ -304,6 +316,9 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, const struct run *r
     g->linking = v->vm->linking;
     g->ended = false;
     g->fp_ok = 0;
+    g->insns = r->insn;
+    g->n = r->n;
+    g->recipe.len = 0;
     g->ncold = 0;
     g->e = (struct emit){.p = c->buf.w + c->region[c->current].used,
                          .end = c->buf.w + c->region[c->current].end,
