@@ -5,13 +5,13 @@ static bool world_page(void *w, u64 gpa, bool write, struct x86_page *out)
 {
     struct world *wd = w;
     unsigned flags;
-    u8 *hva = mem_page(wd->mem, gpa, write, &flags);
+    u8 *hva = mem_page_near(wd->mem, &wd->hint, gpa, write, &flags);
 
     if (!hva)
         return false;
     out->hva = hva;
     out->writable = !(flags & MEM_ROM);
-    out->code = mem_code_marked(wd->mem, gpa);
+    out->code = flags & MEM_CODE;
     return true;
 }
 

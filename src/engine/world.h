@@ -8,6 +8,7 @@
 struct world {
     struct x86_cpu *cpu;
     struct mem *mem;
+    struct mem_hint hint; /* the cpu's thread's */
     struct bus *pio, *mmio;
     const struct vcpu_env *env;
     /* Bytes of a marked code page were written by this cpu. vCPU thread. */

@@ -126,18 +126,25 @@ static inline void copy_slot(struct slot *to, const struct slot *from)
     to->flags = latch_load(&from->flags);
 }
 
-bool slot_find(struct mem *m, u64 gpa, struct slot *s)
+/* *seq is that of the table in which it was found. */
+static bool slot_find_in(struct mem *m, u64 gpa, struct slot *s, u32 *seq)
 {
     const struct slot *at;
-    u32 seq;
 
     do {
-        seq = latch_begin(&m->latch);
-        at = search(&m->table[seq & 1], gpa);
+        *seq = latch_begin(&m->latch);
+        at = search(&m->table[*seq & 1], gpa);
         if (at)
             copy_slot(s, at);
-    } while (latch_retry(&m->latch, seq));
+    } while (latch_retry(&m->latch, *seq));
     return at && gpa - s->gpa < s->size;
+}
+
+bool slot_find(struct mem *m, u64 gpa, struct slot *s)
+{
+    u32 seq;
+
+    return slot_find_in(m, gpa, s, &seq);
 }
 
 void slot_snapshot(struct mem *m, struct slot_table *t)
@@ -294,6 +301,36 @@ void *mem_page(struct mem *m, u64 gpa, bool write, unsigned *flags)
     if (write && !(s.flags & MEM_ROM) && __atomic_load_n(&m->dirty_on, __ATOMIC_ACQUIRE))
         bit_set(s.backing->dirty, off >> PAGE_SHIFT);
     return s.hva + off;
+}
+
+static bool hint_renew(struct mem *m, struct mem_hint *h, u64 gpa)
+{
+    struct slot s;
+    u32 seq;
+
+    if (!slot_find_in(m, gpa, &s, &seq))
+        return false;
+    *h = (struct mem_hint){.seq = seq,
+                           .flags = (u32)s.flags,
+                           .gpa = s.gpa,
+                           .size = s.size,
+                           .hva = s.hva,
+                           .dirty = s.backing->dirty,
+                           .code = s.backing->code};
+    return true;
+}
+
+/* A slot is what it was as long as the latch has not moved. */
+void *mem_page_near(struct mem *m, struct mem_hint *h, u64 gpa, bool write, unsigned *flags)
+{
+    if (unlikely(latch_begin(&m->latch) != h->seq || gpa - h->gpa >= h->size) &&
+        !hint_renew(m, h, gpa))
+        return NULL;
+    u64 page = (gpa - h->gpa) >> PAGE_SHIFT;
+    *flags = h->flags | (bit_test(h->code, page) ? MEM_CODE : 0);
+    if (write && !(h->flags & MEM_ROM) && __atomic_load_n(&m->dirty_on, __ATOMIC_ACQUIRE))
+        bit_set(h->dirty, page);
+    return h->hva + (page << PAGE_SHIFT);
 }
 
 /* ---- life ---- */

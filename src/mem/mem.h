@@ -11,7 +11,10 @@
 
 struct mem;
 
-enum mem_slot_flags { MEM_ROM = 1 }; /* guest writes are dropped */
+enum mem_slot_flags {
+    MEM_ROM = 1,  /* guest writes are dropped */
+    MEM_CODE = 2, /* of a page, see mem_page_near */
+};
 
 /* Told of memory events that engines must follow. Called on the thread that caused them, which may
  * be a vCPU, an I/O thread or the main loop; must not block, and must not call mem_listen,
@@ -50,6 +53,17 @@ void mem_unlisten(struct mem *m, const void *ctx);
  * permission looked up before a `remapped` that came since (compare a count of its own before and
  * after). Any thread; lock-free. */
 void *mem_page(struct mem *m, u64 gpa, bool write, unsigned *flags);
+
+/* The same for a caller that asks often: `hint` is where its thread keeps the slot met last, zeroed
+ * at first. *flags may also have MEM_CODE: the page is marked as one of code. */
+struct mem_hint {
+    u32 seq; /* of the slot table that the rest was taken from */
+    u32 flags;
+    u64 gpa, size;
+    u8 *hva;
+    u64 *dirty, *code;
+};
+void *mem_page_near(struct mem *m, struct mem_hint *hint, u64 gpa, bool write, unsigned *flags);
 
 /* Bounded copies for devices and loaders; gpa..gpa+len may cross slots of RAM. -EFAULT when any
  * byte is not RAM (nothing was copied then). mem_write marks dirty and reports code pages; ROM is

@@ -31,17 +31,32 @@ struct walk_path {
 
 /* --- entries in memory ------------------------------------------------------------------------ */
 
-static bool entry_read(struct x86_cpu *cpu, u64 gpa, unsigned bytes, bool peek, u64 *val)
+/* Where the host has the entry at gpa, to read it; NULL: not in memory. */
+static inline const u8 *entry_hva(struct x86_cpu *cpu, u64 gpa)
 {
+    unsigned i = gpa >> 12 & (X86_TLB_TABLES - 1);
+    struct x86_tlb *t = &cpu->tlbs;
     struct x86_page pg;
 
-    if (!cpu->ops->page(cpu->world, gpa & ~4095ull, false, &pg)) {
+    if (unlikely(t->table[i].gpa != (gpa & ~4095ull))) {
+        if (!cpu->ops->page(cpu->world, gpa & ~4095ull, false, &pg))
+            return NULL;
+        t->table[i].gpa = gpa & ~4095ull;
+        t->table[i].hva = pg.hva;
+    }
+    return t->table[i].hva + (gpa & 4095);
+}
+
+static bool entry_read(struct x86_cpu *cpu, u64 gpa, unsigned bytes, bool peek, u64 *val)
+{
+    const u8 *p = entry_hva(cpu, gpa);
+
+    if (!p) {
         if (peek)
             return false;
         *val = cpu->ops->mmio_read(cpu->world, gpa, bytes);
         return true;
     }
-    const u8 *p = pg.hva + (gpa & 4095);
     *val = bytes == 4 ? __atomic_load_n((const u32 *)p, __ATOMIC_RELAXED)
                       : __atomic_load_n((const u64 *)p, __ATOMIC_RELAXED);
     return true;
@@ -179,22 +194,24 @@ static enum walk_end walk_tables(struct x86_cpu *cpu, u64 lin, struct walk_path 
 
 /* --- rights ----------------------------------------------------------------------------------- */
 
-/* SDM vol. 3 4.6: what the path allows to user-mode or supervisor-mode accesses. */
-static void path_rights(const struct x86_cpu *cpu, const struct walk_path *p, unsigned access,
-                        bool user, struct x86_walk *out)
+/* SDM vol. 3 4.6: what a page allows to user-mode or supervisor-mode accesses. The path is
+ * `user_page` and `write` when all its entries are, `nx` when one is. False: not this access. */
+static inline bool rights(const struct x86_cpu *cpu, bool user_page, bool write, bool nx,
+                          unsigned access, bool user, struct x86_walk *out)
 {
     u64 cr4 = cpu->s.cr4;
 
     if (user) {
-        out->readable = p->user;
-        out->writable = p->user && p->write;
-        out->exec = p->user && !p->nx;
-        return;
+        out->readable = user_page;
+        out->writable = user_page && write;
+        out->exec = user_page && !nx;
+    } else {
+        bool smap = cr4 & CR4_SMAP && (access & X86_SYS || !(cpu->s.rflags & RFLAGS_AC));
+        out->readable = !(smap && user_page);
+        out->writable = out->readable && (write || !(cpu->s.cr0 & CR0_WP));
+        out->exec = !nx && !(cr4 & CR4_SMEP && user_page);
     }
-    bool smap = cr4 & CR4_SMAP && (access & X86_SYS || !(cpu->s.rflags & RFLAGS_AC));
-    out->readable = !(smap && p->user);
-    out->writable = out->readable && (p->write || !(cpu->s.cr0 & CR0_WP));
-    out->exec = !p->nx && !(cr4 & CR4_SMEP && p->user);
+    return access & X86_X ? out->exec : access & X86_W ? out->writable : out->readable;
 }
 
 static int raise_pf(struct x86_cpu *cpu, u64 lin, unsigned access, bool user, u32 error)
@@ -228,31 +245,74 @@ static bool path_mark(struct x86_cpu *cpu, struct walk_path *p, bool write)
     return true;
 }
 
-int x86_walk(struct x86_cpu *cpu, u64 lin, unsigned access, bool user, struct x86_walk *out)
+/* 4-level paging where nothing is to be set and nothing is amiss; false: take the long way. */
+static bool walk_quick(struct x86_cpu *cpu, u64 lin, unsigned access, bool user,
+                       struct x86_walk *out)
 {
-    struct walk_path p = {.peek = false};
+    u64 frame = cpu->phys_mask & ~4095ull, table = cpu->s.cr3 & frame, all = ~0ull, nx = 0, val;
+    u64 reserved = (~cpu->phys_mask & (PTE_ADDR_LIMIT - 1)) | (cpu->s.efer & EFER_NXE ? 0 : PTE_NX);
+    u64 fixed = reserved | PTE_P | PTE_A;
+    unsigned shift = 39;
 
-    if (cpu->paging == X86_PAGING_NONE) {
-        *out = (struct x86_walk){.gpa = lin & 0xffffffff,
-                                 .page_size = 4 * KiB,
-                                 .readable = true,
-                                 .writable = true,
-                                 .exec = true};
-        return X86_OK;
+    for (;; shift -= 9) {
+        const u8 *p = entry_hva(cpu, table + (lin >> shift & 511) * 8);
+        if (unlikely(!p))
+            return false;
+        val = __atomic_load_n((const u64 *)p, __ATOMIC_RELAXED);
+        if (unlikely((val & fixed) != (PTE_P | PTE_A)))
+            return false;
+        all &= val;
+        nx |= val & PTE_NX;
+        table = val & frame;
+        if (shift == 12 || val & PTE_PS)
+            break;
     }
+    u64 size = BIT64(shift);
+    if (shift > 12) {
+        bool may_be_large = shift == 21 || (shift == 30 && x86_has(cpu, X86_FEATURE_PDPE1GB));
+        if (!may_be_large || val & (size - 1) & ~0x1fffull) /* PAT (12) aside */
+            return false;
+    }
+    if (!rights(cpu, all & PTE_U, all & PTE_W, nx, access, user, out) ||
+        (access & X86_W && !(val & PTE_D)))
+        return false;
+    out->writable &= (val & PTE_D) != 0;
+    out->gpa = (table & ~(size - 1)) | (lin & (size - 1));
+    out->page_size = size;
+    out->global = val & PTE_G && cpu->s.cr4 & CR4_PGE;
+    return true;
+}
+
+static int walk_long(struct x86_cpu *cpu, u64 lin, unsigned access, bool user, struct x86_walk *out)
+{
+    struct walk_path p;
+
+    p.peek = false;
     do {
         enum walk_end end = walk_tables(cpu, lin, &p);
         if (end != WALK_OK)
             return raise_pf(cpu, lin, access, user, end == WALK_RESERVED ? PF_P | PF_RSVD : 0);
-        path_rights(cpu, &p, access, user, out);
-        bool allowed = access & X86_X ? out->exec : access & X86_W ? out->writable : out->readable;
-        if (!allowed)
+        if (!rights(cpu, p.user, p.write, p.nx, access, user, out))
             return raise_pf(cpu, lin, access, user, PF_P);
     } while (!path_mark(cpu, &p, access & X86_W));
     out->writable &= (p.entry[p.n - 1].val & PTE_D) != 0;
     out->gpa = p.gpa;
     out->page_size = p.page_size;
     out->global = p.global;
+    return X86_OK;
+}
+
+int x86_walk(struct x86_cpu *cpu, u64 lin, unsigned access, bool user, struct x86_walk *out)
+{
+    if (likely(cpu->paging == X86_PAGING_4LEVEL) && likely(walk_quick(cpu, lin, access, user, out)))
+        return X86_OK;
+    if (cpu->paging != X86_PAGING_NONE)
+        return walk_long(cpu, lin, access, user, out);
+    *out = (struct x86_walk){.gpa = lin & 0xffffffff,
+                             .page_size = 4 * KiB,
+                             .readable = true,
+                             .writable = true,
+                             .exec = true};
     return X86_OK;
 }
 

@@ -306,6 +306,12 @@ static void reset_contexts(struct x86_cpu *cpu)
     use_context(cpu, cpu->tlb_ctx);
 }
 
+static void forget_tables(struct x86_tlb *t)
+{
+    for (unsigned i = 0; i < X86_TLB_TABLES; i++)
+        t->table[i].gpa = X86_TLB_NONE;
+}
+
 void x86_tlb_init(struct x86_cpu *cpu)
 {
     struct x86_tlb *t = &cpu->tlbs;
@@ -315,6 +321,7 @@ void x86_tlb_init(struct x86_cpu *cpu)
     for (unsigned c = 0; c < X86_TLB_CONTEXTS; c++)
         for (unsigned i = 0; i < 2; i++)
             set_init(&t->ctx[c][i], &t->none);
+    forget_tables(t);
     reset_contexts(cpu);
 }
 
@@ -448,6 +455,7 @@ void x86_tlb_flush(struct x86_cpu *cpu, bool globals_too)
     }
     if (globals_too) {
         memset(t->global_seen, 0, sizeof(t->global_seen));
+        forget_tables(t);
         reset_contexts(cpu);
     }
     notify(cpu, X86_TLB_ALL_CONTEXTS, X86_TLB_ALL_PAGES, globals_too);
@@ -540,6 +548,8 @@ void x86_tlb_drop_gpa(struct x86_cpu *cpu, u64 gpa, u64 len, bool writes_only)
     for (unsigned c = 0; c < X86_TLB_CONTEXTS; c++)
         for (unsigned i = 0; i < 2; i++)
             set_drop_gpa(t, &t->ctx[c][i], first, span, writes_only);
-    if (!writes_only)
-        notify(cpu, X86_TLB_ALL_CONTEXTS, X86_TLB_ALL_PAGES, true);
+    if (writes_only)
+        return;
+    forget_tables(t);
+    notify(cpu, X86_TLB_ALL_CONTEXTS, X86_TLB_ALL_PAGES, true);
 }

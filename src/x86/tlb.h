@@ -50,6 +50,8 @@ _Static_assert(sizeof(struct x86_tlb_entry) == X86_TLB_ENTRY_BYTES, "translated 
 #define X86_TLB_SEEN_BITS    1024u
 #define X86_TLB_WRITTEN_BITS 65536u
 
+#define X86_TLB_TABLES 128u /* a power of two */
+
 enum { X86_TLB_LOCAL, X86_TLB_GLOBAL };
 
 struct x86_tlb_set {
@@ -74,6 +76,12 @@ struct x86_tlb {
     /* Guest-physical pages, by the low bits of their number, that have or had a write tag. */
     u64 written[X86_TLB_WRITTEN_BITS / 64];
     struct x86_tlb_entry none; /* never filled: a set of one entry */
+    /* Where paging structures are in the host, for reads; no translations. Direct-mapped by page
+     * number. Void with every hva. */
+    struct {
+        u64 gpa; /* or X86_TLB_NONE */
+        const u8 *hva;
+    } table[X86_TLB_TABLES];
 };
 
 #define X86_TLB_FREE 0xffffu /* no PCID */

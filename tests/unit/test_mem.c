@@ -129,6 +129,43 @@ static void test_page(void **state)
     assert_non_null(mem_page(f->m, 4 * GiB + 16 * MiB - PAGE_BYTES, false, NULL));
 }
 
+static void test_page_near(void **state)
+{
+    struct fixture *f = *state;
+    struct mem_hint hint = {0};
+    unsigned flags, plain;
+
+    for (unsigned round = 0; round < 2; round++) {
+        for (u64 gpa = 0; gpa < 0x14000; gpa += 0x1000) {
+            assert_ptr_equal(mem_page_near(f->m, &hint, gpa + 5, false, &flags),
+                             mem_page(f->m, gpa, false, &plain));
+            assert_int_equal(flags, plain);
+        }
+        assert_null(mem_page_near(f->m, &hint, 0x14000, false, &flags));
+        assert_ptr_equal(mem_page_near(f->m, &hint, 4 * GiB + 0x1000, false, &flags),
+                         mem_page(f->m, 4 * GiB + 0x1000, false, &plain));
+    }
+    mem_code_mark(f->m, 0x3000);
+    assert_non_null(mem_page_near(f->m, &hint, 0x3000, false, &flags));
+    assert_int_equal(flags, MEM_CODE);
+    mem_code_clear(f->m, 0x3000);
+    assert_non_null(mem_page_near(f->m, &hint, 0x3000, false, &flags));
+    assert_int_equal(flags, 0);
+    /* The slot it knows goes, and another takes its place. */
+    assert_int_equal(mem_del(f->m, 0), 0);
+    assert_null(mem_page_near(f->m, &hint, 0x3000, false, &flags));
+    assert_ok(mem_add_rom(f->m, 0, 0x4000, NULL, 0, &f->e), f->e);
+    assert_ptr_equal(mem_page_near(f->m, &hint, 0x3000, true, &flags),
+                     mem_page(f->m, 0x3000, false, &plain));
+    assert_int_equal(flags, MEM_ROM);
+    /* The dirty log is kept. */
+    u8 map[4096 / 8];
+    assert_int_equal(mem_dirty_start(f->m), 0);
+    assert_non_null(mem_page_near(f->m, &hint, 4 * GiB + 0x1000, true, &flags));
+    assert_int_equal(mem_dirty_fetch(f->m, 4 * GiB, map, sizeof(map)), 0);
+    assert_int_equal(map[0], 2);
+}
+
 static void test_copies(void **state)
 {
     struct fixture *f = *state;
@@ -357,6 +394,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_slots), T(test_slot_fd_is_the_memory), T(test_refused_slots), T(test_page),
+        T(test_page_near),
         T(test_copies), T(test_copies_cross_slots), T(test_copies_all_or_nothing),
         T(test_dirty_log), T(test_code_pages), T(test_delete_and_reuse),
         T(test_endless_remapping_is_free), T(test_listeners), T(test_readers_while_slots_change),
