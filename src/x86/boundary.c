@@ -58,9 +58,9 @@ static bool take_nmi(struct x86_cpu *cpu, int *rc)
     return true;
 }
 
-/* With IF clear nothing is asked before x86_update_mode sees it set. ATTN_IRQ is cleared before
- * the world is asked, so that a request made meanwhile by another thread is not lost, and set
- * again while there is one. */
+/* With IF clear nothing is asked before x86_update_attention sees it set. ATTN_IRQ is cleared
+ * before the world is asked, so that a request made meanwhile by another thread is not lost, and
+ * set again while there is one. */
 static bool take_irq(struct x86_cpu *cpu, int *rc)
 {
     struct x86_state *s = &cpu->s;
@@ -134,7 +134,7 @@ int x86_boundary(struct x86_cpu *cpu)
         /* HLT was the instruction that a shadow covered. */
         if (s->activity == X86_HALTED && s->shadow & (X86_SHADOW_STI | X86_SHADOW_MOVSS)) {
             s->shadow &= X86_BLOCK_NMI;
-            x86_update_mode(cpu);
+            x86_update_attention(cpu);
         }
         bool taken = take_event(cpu, &rc);
         if (!taken && s->activity == X86_HALTED)
@@ -168,5 +168,5 @@ void x86_retire(struct x86_cpu *cpu, u64 rflags_before, u8 shadow_before)
         s->rflags &= ~(u64)RFLAGS_RF;
     s->shadow &= ~(shadow_before & (X86_SHADOW_STI | X86_SHADOW_MOVSS));
     cpu->retire &= X86_RETIRE_MID_REP;
-    x86_update_mode(cpu);
+    x86_update_attention(cpu);
 }

@@ -74,26 +74,42 @@ static void update_segments(struct x86_cpu *cpu)
     cpu->lin_mask = 0xffffffff;
 }
 
-static void update_attention(struct x86_cpu *cpu)
+void x86_update_attention(struct x86_cpu *cpu)
 {
     struct x86_state *s = &cpu->s;
-    u32 set = 0, clear = 0;
+    u32 want = 0, now = x86_attn(cpu);
 
-    *(s->shadow & (X86_SHADOW_STI | X86_SHADOW_MOVSS) ? &set : &clear) |= X86_ATTN_SHADOW;
+    if (s->shadow & (X86_SHADOW_STI | X86_SHADOW_MOVSS))
+        want |= X86_ATTN_SHADOW;
     /* DR7 bits 0-7 enable the four breakpoints; any of them may be on code. */
-    bool step =
-        s->rflags & (RFLAGS_TF | RFLAGS_RF) || s->dr6_pending || s->exc_pending || s->dr7 & 0xff;
-    *(step ? &set : &clear) |= X86_ATTN_STEP;
-    *(s->activity != X86_ACTIVE ? &set : &clear) |= X86_ATTN_HALT;
+    if (s->rflags & (RFLAGS_TF | RFLAGS_RF) || s->dr6_pending || s->exc_pending || s->dr7 & 0xff)
+        want |= X86_ATTN_STEP;
+    if (s->activity != X86_ACTIVE)
+        want |= X86_ATTN_HALT;
+    u32 changed = (now ^ want) & (X86_ATTN_SHADOW | X86_ATTN_STEP | X86_ATTN_HALT);
     if (s->rflags & RFLAGS_IF && cpu->irq_masked) {
         cpu->irq_masked = false;
-        set |= X86_ATTN_IRQ;
+        want |= X86_ATTN_IRQ;
+        changed |= X86_ATTN_IRQ;
     }
-    u32 now = x86_attn(cpu);
-    if (now & clear)
-        x86_attn_clear(cpu, clear);
-    if (set & ~now)
-        x86_attn_set(cpu, set);
+    if (changed & ~want)
+        x86_attn_clear(cpu, changed & ~want);
+    if (changed & want)
+        x86_attn_set(cpu, changed & want);
+}
+
+void x86_update_level(struct x86_cpu *cpu)
+{
+    const struct x86_state *s = &cpu->s;
+    bool ac = s->rflags & RFLAGS_AC;
+
+    if (s->cpl == 3)
+        cpu->mmu_set = X86_TLB_USER;
+    else
+        cpu->mmu_set = ac || !(s->cr4 & CR4_SMAP) ? X86_TLB_KERNEL_AC : X86_TLB_KERNEL;
+    cpu->align_check = s->cpl == 3 && ac && s->cr0 & CR0_AM;
+    x86_tlb_select(cpu);
+    x86_update_attention(cpu);
 }
 
 void x86_update_mode(struct x86_cpu *cpu)
@@ -114,15 +130,7 @@ void x86_update_mode(struct x86_cpu *cpu)
     else
         cpu->stack_bytes = s->seg[X86_SS].attr & SEG_DB ? 4 : 2;
     update_segments(cpu);
-
-    bool ac = s->rflags & RFLAGS_AC;
-    if (s->cpl == 3)
-        cpu->mmu_set = X86_TLB_USER;
-    else
-        cpu->mmu_set = ac || !(s->cr4 & CR4_SMAP) ? X86_TLB_KERNEL_AC : X86_TLB_KERNEL;
-    cpu->align_check = s->cpl == 3 && ac && s->cr0 & CR0_AM;
-    x86_tlb_select(cpu);
-    update_attention(cpu);
+    x86_update_level(cpu);
 }
 
 static int raise_exc(struct x86_cpu *cpu, struct x86_exc exc)

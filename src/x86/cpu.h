@@ -155,8 +155,8 @@ struct x86_cpu {
 
     u32 attn; /* X86_ATTN_*, atomic */
     /* x86_boundary found ATTN_IRQ while RFLAGS.IF was clear, cleared it and set this;
-     * x86_update_mode turns it back into ATTN_IRQ as soon as IF is set, so that masked interrupts
-     * cost nothing meanwhile. */
+     * x86_update_attention turns it back into ATTN_IRQ as soon as IF is set, so that masked
+     * interrupts cost nothing meanwhile. */
     bool irq_masked;
 
     struct x86_exc exc;
@@ -223,8 +223,22 @@ void x86_cpu_init(struct x86_cpu *cpu, const struct x86_ops *ops, void *world,
                   const struct x86_cpuid_model *cpuid);
 void x86_cpu_fini(struct x86_cpu *cpu);
 
+/* Points tlb and tlb_mask to the set that mmu_set and align_check ask for. */
+static inline void x86_tlb_select(struct x86_cpu *cpu)
+{
+    const struct x86_tlb_set *s = x86_tlb_set(cpu, cpu->mmu_set);
+
+    cpu->tlb = unlikely(cpu->align_check) ? &cpu->tlbs.none : s->entry;
+    cpu->tlb_mask = unlikely(cpu->align_check) ? 0 : s->mask;
+}
+
 /* Recomputes derived state (and attn's SHADOW, STEP, HALT) from s; flushes nothing. */
 void x86_update_mode(struct x86_cpu *cpu);
+/* The same where only CPL, RFLAGS other than VM, shadow, activity, debug registers or what is
+ * pending changed: 64-bit code that goes on as 64-bit code, whatever its level. */
+void x86_update_level(struct x86_cpu *cpu);
+/* The same without CPL and RFLAGS.AC. */
+void x86_update_attention(struct x86_cpu *cpu);
 
 /* Replaces the architectural state: update_mode and a full TLB flush. s was checked by the
  * caller. */

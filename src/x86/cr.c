@@ -199,8 +199,12 @@ void x86_set_rflags(struct x86_cpu *cpu, u64 val, u64 mask)
     u64 changed = old ^ now;
 
     cpu->s.rflags = now;
-    if (changed & (RFLAGS_TF | RFLAGS_RF | RFLAGS_VM | RFLAGS_AC) || changed & now & RFLAGS_IF)
+    if (unlikely(changed & RFLAGS_VM))
         x86_update_mode(cpu);
+    else if (changed & RFLAGS_AC)
+        x86_update_level(cpu);
+    else if (changed & (RFLAGS_TF | RFLAGS_RF) || changed & now & RFLAGS_IF)
+        x86_update_attention(cpu);
 }
 
 /* --- instructions ----------------------------------------------------------------------------- */

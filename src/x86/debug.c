@@ -140,6 +140,6 @@ X86_HANDLER(mov_to_dr)
         cpu->s.dr[dr] = val;
     if (dr != 6 && (watched || cpu->s.dr7 & DR7_ENABLES))
         x86_tlb_flush(cpu, true);
-    x86_update_mode(cpu);
+    x86_update_attention(cpu);
     return X86_YIELD;
 }

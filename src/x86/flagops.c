@@ -38,7 +38,7 @@ X86_HANDLER(sti)
             return X86_OK;
         cpu->s.rflags |= RFLAGS_IF;
         cpu->s.shadow |= X86_SHADOW_STI;
-        x86_update_mode(cpu);
+        x86_update_attention(cpu);
         return X86_YIELD;
     case TARGET_VIF:
         if (cpu->s.rflags & RFLAGS_VIP)

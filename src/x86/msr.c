@@ -345,7 +345,7 @@ static int set_seg_base(struct x86_cpu *cpu, unsigned i, u64 val)
     if (!x86_canonical(val))
         return x86_gp(cpu, 0);
     cpu->s.seg[X86_FS + i].base = val;
-    x86_update_mode(cpu);
+    cpu->seg_base[X86_FS + i] = val; /* in every mode */
     return X86_OK;
 }
 

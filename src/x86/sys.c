@@ -140,7 +140,7 @@ X86_HANDLER(hlt)
 {
     TRY(need_cpl0(cpu));
     cpu->s.activity = X86_HALTED;
-    x86_update_mode(cpu);
+    x86_update_attention(cpu);
     return X86_YIELD;
 }
 

@@ -2,33 +2,39 @@
 #include "x86/debug.h"
 #include "x86/xfer.h"
 
+static void seg_flat(struct x86_seg *seg, u16 sel, u16 attr)
+{
+    seg->base = 0;
+    seg->limit = 0xffffffff;
+    seg->sel = sel;
+    seg->attr = attr;
+}
+
 /* Flat code and stack segments with fixed attributes; tables are not read. */
 static void load_code(struct x86_cpu *cpu, u16 sel, unsigned cpl, u16 size_bit)
 {
-    cpu->s.seg[X86_CS] = (struct x86_seg){
-        .sel = (sel & 0xfffc) | cpl,
-        .limit = 0xffffffff,
-        .attr = ATTR_FLAT_CODE | size_bit | cpl << SEG_DPL_SHIFT,
-    };
+    seg_flat(&cpu->s.seg[X86_CS], (sel & 0xfffc) | cpl,
+             ATTR_FLAT_CODE | size_bit | cpl << SEG_DPL_SHIFT);
     cpu->s.cpl = cpl;
 }
 
 static void load_stack(struct x86_cpu *cpu, u16 sel, unsigned cpl)
 {
-    cpu->s.seg[X86_SS] = (struct x86_seg){
-        .sel = sel,
-        .limit = 0xffffffff,
-        .attr = ATTR_FLAT_DATA | cpl << SEG_DPL_SHIFT,
-    };
+    seg_flat(&cpu->s.seg[X86_SS], sel, ATTR_FLAT_DATA | cpl << SEG_DPL_SHIFT);
 }
 
 /* The single-step trap of these two looks at TF as it is when they are done. */
 static int finish_step_after(struct x86_cpu *cpu)
 {
+    bool long_before = cpu->code_bits == 64;
+
     cpu->retire |= X86_RETIRE_NO_STEP;
     if (cpu->s.rflags & RFLAGS_TF)
         cpu->s.dr6_pending |= DR6_BS;
-    x86_update_mode(cpu);
+    if (long_before && cpu->s.seg[X86_CS].attr & SEG_L)
+        x86_update_level(cpu);
+    else
+        x86_update_mode(cpu);
     return X86_YIELD;
 }
 

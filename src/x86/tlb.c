@@ -336,14 +336,6 @@ void x86_tlb_fini(struct x86_cpu *cpu)
     memset(t, 0, sizeof(*t));
 }
 
-void x86_tlb_select(struct x86_cpu *cpu)
-{
-    const struct x86_tlb_set *s = x86_tlb_set(cpu, cpu->mmu_set);
-
-    cpu->tlb = cpu->align_check ? &cpu->tlbs.none : s->entry;
-    cpu->tlb_mask = cpu->align_check ? 0 : s->mask;
-}
-
 void x86_tlb_fill(struct x86_cpu *cpu, unsigned set, u64 lin, const struct x86_walk *w,
                   const struct x86_page *pg, bool write)
 {

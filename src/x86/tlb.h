@@ -106,9 +106,6 @@ struct x86_walk;
 void x86_tlb_init(struct x86_cpu *cpu);
 void x86_tlb_fini(struct x86_cpu *cpu);
 
-/* Points cpu->tlb and cpu->tlb_mask to the set that mmu_set and align_check ask for. */
-void x86_tlb_select(struct x86_cpu *cpu);
-
 /* Enters the 4 KiB page of lin as `w` and `pg` describe it; `write` when pg was taken for
  * writing. Tags only what an access may do without any further look. May move the set. */
 void x86_tlb_fill(struct x86_cpu *cpu, unsigned set, u64 lin, const struct x86_walk *w,
