@@ -281,18 +281,12 @@ static u64 flags_image(const struct x86_cpu *cpu, enum x86_event source)
     return cpu->s.rflags;
 }
 
-int x86_event_deliver(struct x86_cpu *cpu, u8 vector, enum x86_event ev, bool has_error, u32 error)
+static int deliver_long_way(struct x86_cpu *cpu, const struct event *e)
 {
-    struct event e = {.vector = vector,
-                      .source = ev,
-                      .has_error = has_error,
-                      .error = error,
-                      .flags = flags_image(cpu, ev)};
-
-    int rc = deliver_by_mode(cpu, &e);
+    int rc = deliver_by_mode(cpu, e);
     if (rc == X86_FAULT) {
         u8 second = cpu->exc.vector;
-        if (is_external(ev) && second >= X86_TS && second <= X86_GP)
+        if (is_external(e->source) && second >= X86_TS && second <= X86_GP)
             cpu->exc.error |= ERROR_EXT;
         return rc;
     }
@@ -300,6 +294,24 @@ int x86_event_deliver(struct x86_cpu *cpu, u8 vector, enum x86_event ev, bool ha
     cpu->retire |= X86_RETIRE_NO_STEP;
     x86_update_mode(cpu);
     return rc;
+}
+
+int x86_event_deliver(struct x86_cpu *cpu, u8 vector, enum x86_event ev, bool has_error, u32 error)
+{
+    u64 flags = flags_image(cpu, ev);
+
+    if (likely(cpu->code_bits == 64) && is_external(ev) &&
+        likely(x86_flat_deliver(cpu, vector, has_error, error, flags))) {
+        cpu->s.shadow &= X86_BLOCK_NMI;
+        cpu->retire |= X86_RETIRE_NO_STEP;
+        x86_update_level(cpu);
+        return X86_OK;
+    }
+    return deliver_long_way(cpu, &(struct event){.vector = vector,
+                                                 .source = ev,
+                                                 .has_error = has_error,
+                                                 .error = error,
+                                                 .flags = flags});
 }
 
 /* --- exceptions, double and triple faults ----------------------------------------------------- */
@@ -361,7 +373,7 @@ static void park(struct x86_cpu *cpu, const struct x86_exc *e)
     cpu->s.exc_vector = e->vector;
     cpu->s.exc_has_error = e->has_error;
     cpu->s.exc_error = e->error;
-    x86_update_mode(cpu);
+    x86_update_attention(cpu);
 }
 
 /* Two benign exceptions may bring each other up for ever (#AC and its own #AC): after so many

@@ -184,6 +184,10 @@ int x86_iret(struct x86_cpu *cpu, unsigned opsize)
         cpu->s.shadow &= ~X86_BLOCK_NMI;
         x86_attn_set(cpu, X86_ATTN_NMI);
     }
+    if (likely(cpu->code_bits == 64 && !cpu->s.cpl && opsize == 8) && x86_flat_iret(cpu)) {
+        x86_update_level(cpu);
+        return X86_OK;
+    }
     TRY(iret_by_mode(cpu, opsize));
     x86_update_mode(cpu);
     return X86_OK;

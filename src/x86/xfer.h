@@ -104,6 +104,15 @@ must_check int x86_return_stack(struct x86_cpu *cpu, u16 sel, u16 cs_sel, const 
 void x86_return_outer(struct x86_cpu *cpu, u16 cs_sel, const struct x86_desc *cs, u64 rip,
                       u16 ss_sel, const struct x86_desc *ss, u64 rsp);
 
+/* --- short cuts of 64-bit mode (flat.c) ------------------------------------------------------- */
+
+/* For 64-bit code: delivers an event that is no INT n, INT3 or INTO; `flags` is the image to push.
+ * For 64-bit code of level 0: IRETQ. False: nothing was done, take the long way. x86_update_level
+ * is the caller's. */
+must_check bool x86_flat_deliver(struct x86_cpu *cpu, u8 vector, bool has_error, u32 error,
+                                 u64 flags);
+must_check bool x86_flat_iret(struct x86_cpu *cpu);
+
 /* --- stacks (xfer.c) -------------------------------------------------------------------------- */
 
 /* Reads the stack `off` bytes above the stack pointer, which does not move. */
