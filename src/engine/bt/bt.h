@@ -72,18 +72,17 @@ static inline struct ibtc_entry *ibtc_at(const struct ibtc *t, u64 rip)
 /* A place in translated code that C may be called for. Offsets are from the start of the code
  * cache's executable view; 0: none. Lies in the code cache, behind the block's code. */
 struct site {
-    u32 retry;                /* where to try the access again */
-    u32 resume;               /* the next guest instruction */
-    u16 off;                  /* of the guest instruction in its page */
-    u8 size;                  /* of the access in bytes */
-    u8 flags;                 /* SITE_* */
-    u32 tb;                   /* index of the block */
-    const struct x86_insn *in; /* decoded already, or NULL */
-} __attribute__((packed, aligned(8)));
+    u32 retry;  /* where to try the access again; SITE_KEPT: index of the instruction instead */
+    u32 resume; /* the next guest instruction */
+    u32 tb;     /* index of the block */
+    u32 off : 12, size : 11, flags : 9; /* of the instruction in its page; of the access; SITE_* */
+};
 
 #define SITE_WRITE BIT(0)
 #define SITE_FP    BIT(1) /* the code behind it counts on vector registers being loaded */
 #define SITE_CROSS BIT(2) /* the instruction continues in the next page */
+#define SITE_KEPT  BIT(3) /* the decoded instruction is kept with the block */
+#define SITE_GROUP BIT(4) /* the access stands for several, which count on it (group.c) */
 
 /* A direct jump inside a page that may be patched to lead to its target. */
 struct link {
@@ -141,6 +140,7 @@ struct engine_vcpu {
     /* A TLB entry for the stack: page that may be read and written, X86_TLB_NONE: none. What C
      * does to the TLB is noticed on the way back (helpers.c). */
     u64 stack_tag, stack_addend;
+    u64 group_addend[4]; /* of the pages that groups of accesses found (group.c) */
     u32 flags;      /* guest's arithmetic flags while not native: AH as LAHF, AL = OF */
     u32 host_mxcsr;
     u32 fp_ready;   /* READY_*: vector registers hold the guest's */
@@ -205,6 +205,7 @@ void bt_set_helpers(struct engine_vcpu *v);
 #define MODE_SEG_BASE  9       /* 6 bits: the segment's base is not zero */
 #define MODE_STACK32   BIT(15) /* 32-bit stack pointer */
 #define MODE_DECODE    16      /* code size and modes that decoding depends on */
+#define MODE_NO_GROUPS BIT(24) /* of a block, not of a vCPU: every access is checked by itself */
 
 /* ibtc.c: jump caches. */
 struct ibtc *ibtc_create(void); /* NULL: no memory */

@@ -41,6 +41,8 @@ static void layout_regions(struct cache *c)
         r->tb_end = r->tb_first + bytes / TB_CODE_MIN;
         r->link_first = r->link_used = 1 + i * (bytes / 32);
         r->link_end = r->link_first + bytes / 32;
+        r->insn_first = r->insn_used = i * (bytes / 64);
+        r->insn_end = r->insn_first + bytes / 64;
     }
 }
 
@@ -66,14 +68,9 @@ int cache_create(struct cache **out, struct mem *mem, size_t bytes, struct bt_st
     c->links = reserve(c->links_bytes);
     c->hash = calloc(1u << HASH_BITS, sizeof(*c->hash));
     c->pages = calloc(1u << PAGE_HASH_BITS, sizeof(struct cpage *));
-    bool ok = c->tbs && c->links && c->hash && c->pages;
-    for (unsigned i = 0; ok && i < CACHE_REGIONS; i++) {
-        struct cregion *r = &c->region[i];
-        r->insns_size = align_up((size_t)(r->end - r->start) * 4, 4096);
-        r->insns = reserve(r->insns_size);
-        ok = r->insns;
-    }
-    if (!ok) {
+    c->insns_bytes = c->region[CACHE_REGIONS - 1].insn_end * sizeof(struct x86_insn);
+    c->insns = reserve(c->insns_bytes);
+    if (!c->tbs || !c->links || !c->hash || !c->pages || !c->insns) {
         cache_destroy(c);
         return err_set(e, ENOMEM, "no memory for the code cache");
     }
@@ -85,9 +82,6 @@ void cache_destroy(struct cache *c)
 {
     if (!c)
         return;
-    for (unsigned i = 0; i < CACHE_REGIONS; i++)
-        if (c->region[i].insns)
-            munmap(c->region[i].insns, c->region[i].insns_size);
     for (unsigned i = 0; c->pages && i < 1u << PAGE_HASH_BITS; i++)
         for (struct cpage *p = c->pages[i], *next; p; p = next) {
             next = p->next;
@@ -99,6 +93,8 @@ void cache_destroy(struct cache *c)
         munmap(c->tbs, c->tbs_bytes);
     if (c->links)
         munmap(c->links, c->links_bytes);
+    if (c->insns)
+        munmap(c->insns, c->insns_bytes);
     wxbuf_destroy(&c->buf);
     lock_destroy(&c->lock);
     free(c);
@@ -281,7 +277,7 @@ static void evict(struct cache *c, struct cregion *r)
     r->used = r->start;
     r->tb_used = r->tb_first;
     r->link_used = r->link_first;
-    r->insns_used = 0;
+    r->insn_used = r->insn_first;
     c->stats->evictions++;
     __atomic_fetch_add(&c->epoch, 1, __ATOMIC_SEQ_CST);
 }
@@ -290,7 +286,7 @@ static bool region_full(const struct cregion *r)
 {
     return r->end - r->used < BLOCK_CODE_MAX || r->tb_used == r->tb_end ||
            r->link_end - r->link_used < BLOCK_LINKS_MAX ||
-           r->insns_size - r->insns_used < 128 * sizeof(struct x86_insn);
+           r->insn_end - r->insn_used < BLOCK_LINKS_MAX;
 }
 
 struct tb *cache_begin_locked(struct cache *c)
@@ -318,14 +314,17 @@ struct link *cache_link_add_locked(struct cache *c, struct tb *tb)
     return l;
 }
 
-struct x86_insn *cache_insn_add_locked(struct cache *c, const struct x86_insn *in)
+u32 cache_insn_add_locked(struct cache *c, const struct x86_insn *in)
 {
-    struct cregion *r = &c->region[c->current];
-    struct x86_insn *to = (struct x86_insn *)(void *)(r->insns + r->insns_used);
+    u32 n = c->region[c->current].insn_used++;
 
-    r->insns_used += sizeof(*in);
-    *to = *in;
-    return to;
+    c->insns[n] = *in;
+    return n;
+}
+
+const struct x86_insn *cache_insn(const struct cache *c, u32 n)
+{
+    return &c->insns[n];
 }
 
 static void page_add(struct cache *c, u64 gpa, u32 index, unsigned slot, u64 granules)

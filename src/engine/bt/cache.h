@@ -20,8 +20,7 @@ struct cregion {
     u32 start, end, used;   /* offsets in the buffer */
     u32 tb_first, tb_end, tb_used;
     u32 link_first, link_end, link_used;
-    u8 *insns;
-    size_t insns_used, insns_size;
+    u32 insn_first, insn_end, insn_used;
 };
 
 struct cache {
@@ -36,7 +35,8 @@ struct cache {
     struct link *links;
     u32 *hash;
     struct cpage **pages;
-    size_t tbs_bytes, links_bytes;
+    struct x86_insn *insns;
+    size_t tbs_bytes, links_bytes, insns_bytes;
 };
 
 must_check int cache_create(struct cache **out, struct mem *mem, size_t bytes,
@@ -63,7 +63,9 @@ struct tb *cache_begin_locked(struct cache *c);
 /* Takes it in: `end` is the offset behind its code. */
 void cache_commit_locked(struct cache *c, struct tb *tb, u32 end);
 struct link *cache_link_add_locked(struct cache *c, struct tb *tb);
-struct x86_insn *cache_insn_add_locked(struct cache *c, const struct x86_insn *in);
+/* Keeps a copy while the region lives; returns its number for cache_insn. */
+u32 cache_insn_add_locked(struct cache *c, const struct x86_insn *in);
+const struct x86_insn *cache_insn(const struct cache *c, u32 n);
 
 /* Lets a link lead to its target's code. */
 void cache_link_locked(struct cache *c, struct link *l, struct tb *target);

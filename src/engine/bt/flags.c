@@ -108,8 +108,7 @@ bool flags_dead(const struct gen *g)
 
 /* --- recipes ----------------------------------------------------------------------------------- */
 
-/* Guest registers that an instruction changes, explicitly or not. */
-static u32 written_regs(const struct x86_insn *in)
+u32 insn_writes(const struct x86_insn *in)
 {
     u32 regs = 0;
 
@@ -143,9 +142,41 @@ static u32 written_regs(const struct x86_insn *in)
     }
 }
 
+bool insn_writes_known(const struct x86_insn *in)
+{
+    if (in->kind == X86_KIND_VEC)
+        return true;
+    switch (in->mnemonic) {
+#define COPY(name) case ZYDIS_MNEMONIC_##name:
+#include "engine/bt/copy.def"
+#undef COPY
+    case ZYDIS_MNEMONIC_LEA:
+    case ZYDIS_MNEMONIC_NOP:
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_CBW:
+    case ZYDIS_MNEMONIC_CWDE:
+    case ZYDIS_MNEMONIC_CDQE:
+    case ZYDIS_MNEMONIC_CWD:
+    case ZYDIS_MNEMONIC_CDQ:
+    case ZYDIS_MNEMONIC_CQO:
+    case ZYDIS_MNEMONIC_MUL:
+    case ZYDIS_MNEMONIC_IMUL:
+    case ZYDIS_MNEMONIC_DIV:
+    case ZYDIS_MNEMONIC_IDIV:
+    case ZYDIS_MNEMONIC_CMPXCHG:
+    case ZYDIS_MNEMONIC_CMPXCHG8B:
+    case ZYDIS_MNEMONIC_CMPXCHG16B:
+    case ZYDIS_MNEMONIC_LEAVE: return true;
+    default: return in->kind == X86_KIND_INT && insn_is_jcc(in);
+    }
+}
+
 void flags_before(struct gen *g)
 {
-    if (!g->recipe.len || !(written_regs(g->in) & g->recipe.regs))
+    if (!g->recipe.len || !(insn_writes(g->in) & g->recipe.regs))
         return;
     if (g->fl == FL_RECIPE && is_plain(g, g->in) && !g->in->flags_read && flags_dead(g))
         g->fl = FL_NATIVE; /* never looked at */

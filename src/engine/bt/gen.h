@@ -18,6 +18,33 @@ struct recipe {
     u32 regs; /* guest registers it depends on */
 };
 
+/* Accesses at [base + (index << scale) + constant], by roots (group.c); lo, hi: of the constants. */
+#define NO_ROOT 0xffffu
+struct group {
+    u16 base, index;
+    u8 scale;
+    bool write;   /* the write tag is checked */
+    bool stack;   /* base is rsp: found by the stack's entry, which allows reads and writes */
+    bool on;      /* worth it */
+    bool live;    /* checked already */
+    bool aligned; /* addresses whose constants are aligned_at modulo align are multiples of align */
+    u8 align;
+    s8 cell; /* of group_addend */
+    u16 members;
+    s64 lo, hi, aligned_at;
+};
+
+struct access {
+    s8 group; /* -1: none */
+    s64 at;   /* constant of its first byte */
+};
+
+struct insn_accesses {
+    struct access mem, stack;
+};
+
+#define GROUPS_MAX 24
+
 /* Code that is emitted behind the block, off the hot path. */
 enum cold_kind {
     COLD_SLOW,    /* access that missed the TLB: rax is recomputed as the linear address */
@@ -44,7 +71,8 @@ struct cold {
     s32 rsp_add;
     u16 off;         /* of the guest instruction; COLD_LEAVE: of the target */
     s64 target;      /* COLD_GOTO: relative to code_base; */
-    u8 size, flags;
+    u16 size;
+    u8 flags;
     u32 link;
     const struct x86_insn *in;
     struct recipe recipe; /* COLD_SLOW: flags are to be computed and saved first */
@@ -62,6 +90,9 @@ struct gen {
     bool linking;               /* direct jumps may be linked */
     const struct x86_insn *insns; /* of the block */
     unsigned n;
+    struct group group[GROUPS_MAX];
+    unsigned ngroups;
+    struct insn_accesses access[64]; /* by instruction */
     const struct x86_insn *in;  /* under translation */
     unsigned off;               /* its offset in the page */
     enum fl fl;
@@ -104,6 +135,16 @@ void flags_recipe(struct gen *g, const u8 *code);
 void emit_flags_save(struct emit *e);
 void emit_tlb_probe(struct emit *e); /* r10: linear address to TLB entry */
 void emit_flags_restore(struct emit *e);
+
+/* Guest registers an instruction changes, implicit ones too; known: for this instruction it is. */
+u32 insn_writes(const struct x86_insn *in);
+bool insn_writes_known(const struct x86_insn *in);
+bool insn_is_jcc(const struct x86_insn *in);
+
+/* --- groups of accesses (group.c) --- */
+
+void groups_find(struct gen *g);   /* fills group and access */
+void groups_forget(struct gen *g); /* C was called: what was checked is void */
 
 /* --- memory operands (lower.c): THE lowering of guest addresses to host ones --- */
 

@@ -122,7 +122,7 @@ static int find_block(struct engine_vcpu *v, const u8 **host)
     struct tb *tb = cache_find_locked(c, gpa, v->mode);
     lock_drop(&c->lock);
     if (!tb)
-        TRY(translate(v, gpa, hva - (gpa & PAGE_MASK), &tb));
+        TRY(translate(v, gpa, v->mode, hva - (gpa & PAGE_MASK), &tb));
     *host = cache_x(c, tb->entry_saved);
     if (c->epoch != v->epoch && !choose_table(v))
         return X86_OK;
@@ -201,8 +201,8 @@ static const struct x86_insn *site_insn(struct engine_vcpu *v, const struct site
     const struct tb *tb = &v->vm->cache->tbs[s->tb];
     unsigned flags;
 
-    if (s->in)
-        return s->in;
+    if (s->flags & SITE_KEPT)
+        return cache_insn(v->vm->cache, s->retry);
     if (d->site == s)
         return &d->insn;
     const u8 *page = mem_page(v->vm->cfg.mem, tb->gpa & ~PAGE_MASK, false, &flags);
@@ -283,6 +283,34 @@ static bool tlb_hits(const struct x86_cpu *cpu, u64 lin, bool write)
     return (write ? e->tag_write : e->tag_read) == (lin & ~PAGE_MASK);
 }
 
+/* Goes on at the instruction of the site with every access checked by itself. */
+static u64 without_groups(struct engine_vcpu *v, const struct site *s)
+{
+    struct cache *c = v->vm->cache;
+    u64 gpa = (c->tbs[s->tb].gpa & ~PAGE_MASK) | s->off;
+    u32 mode = v->mode | MODE_NO_GROUPS, epoch = c->epoch;
+    unsigned flags;
+
+    v->stats.group_misses++;
+    to_c(v);
+    v->cpu.s.rip = v->code_base + s->off;
+    lock_take(&c->lock);
+    struct tb *tb = cache_find_locked(c, gpa, mode);
+    lock_drop(&c->lock);
+    if (!tb) {
+        const u8 *page = mem_page(v->vm->cfg.mem, gpa & ~PAGE_MASK, false, &flags);
+        if (!page || translate(v, gpa, mode, page, &tb) != X86_OK) {
+            v->step = true;
+            return 0;
+        }
+    }
+    if (c->epoch != epoch && !choose_table(v)) {
+        v->step = true;
+        return 0;
+    }
+    return back(v, cache_x(c, tb->entry_saved));
+}
+
 /* A hit that still came here is misaligned or crosses pages. */
 static u64 h_slow(struct engine_vcpu *v, u64 lin, const struct site *s)
 {
@@ -297,6 +325,8 @@ static u64 h_slow(struct engine_vcpu *v, u64 lin, const struct site *s)
             v->fp_reload = fp_allowed(v);
         return back(v, cache_x(v->vm->cache, s->retry));
     }
+    if (s->flags & SITE_GROUP)
+        return without_groups(v, s);
     v->stats.slow_accesses++;
     return execute(v, s);
 }
@@ -321,7 +351,7 @@ static u64 h_link(struct engine_vcpu *v, u64 index)
     lock_drop(&c->lock);
     if (!tb) {
         const u8 *page = mem_page(v->vm->cfg.mem, gpa & ~PAGE_MASK, false, &flags);
-        if (!page || translate(v, gpa, page, &tb) != X86_OK)
+        if (!page || translate(v, gpa, v->mode, page, &tb) != X86_OK)
             return go_on(v, false);
     }
     lock_take(&c->lock);

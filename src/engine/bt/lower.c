@@ -132,7 +132,7 @@ static struct cold *slow_path(struct gen *g, unsigned cc, unsigned size, unsigne
     struct cold *c = cold_add(g, COLD_SLOW, e_jcc(&g->e, cc));
 
     c->retry = retry;
-    c->size = (u8)size;
+    c->size = (u16)size;
     c->flags = (how & LOW_WRITE ? SITE_WRITE : 0) | (g->fp_ok ? SITE_FP : 0);
     if (g->fl == FL_RECIPE)
         c->recipe = g->recipe;
@@ -236,23 +236,128 @@ static struct hmem lower_rsp(struct gen *g, const struct gea *a, unsigned size, 
     return (struct hmem){H_RSP, H_R10, 0, false, (s32)a->disp};
 }
 
-static struct hmem lower(struct gen *g, const struct gea *a, unsigned size, unsigned align,
-                         unsigned how)
+static struct hmem at_addend(struct gen *g, const struct gea *a)
 {
+    struct hmem m = {(u8)host_reg(a->base), H_R10, 0, false, (s32)a->disp};
+
+    g->spare = H_RAX;
+    if (a->index == X86_REG_NONE)
+        return m;
+    e_lea(&g->e, W64, H_R10, (struct hmem){m.base, H_R10, 0, false, 0});
+    return (struct hmem){H_R10, (u8)host_reg(a->index), a->scale, false, (s32)a->disp};
+}
+
+/* Where the group's page is in the host, from its first access on. */
+static struct hmem group_cell(const struct group *o)
+{
+    return o->stack ? CELL(stack_addend) : cell(VOFF(group_addend) + 8u * (unsigned)o->cell);
+}
+
+/* Only one group at a time has the stack's entry. */
+static void release_stack(struct gen *g)
+{
+    for (unsigned i = 0; i < g->ngroups; i++)
+        if (g->group[i].stack)
+            g->group[i].live = false;
+}
+
+/* The first access checks the range of all. */
+static void lead_group(struct gen *g, struct group *o, const struct gea *a, s64 at, unsigned how)
+{
+    struct emit *e = &g->e;
+    unsigned size = (unsigned)(o->hi - o->lo);
+    struct hmem ea = {(u8)host_reg(a->base),
+                      a->index == X86_REG_NONE ? H_NONE : (u8)host_reg(a->index), a->scale, false,
+                      (s32)(a->disp + o->lo - at)};
+    struct hmem tag = base_mem(H_R10, OFF_TAG(how & LOW_WRITE));
+    struct cold *slow;
+    u8 *retry = e->p;
+
+    flags_clobber(g);
+    retry = e->p;
+    e_lea(e, W64, H_RAX, ea);
+    if (o->stack) {
+        release_stack(g);
+        e_rm(e, W64, 0x33, H_RAX, CELL(stack_tag));
+    } else {
+        e_mov(e, W64, H_R10, H_RAX);
+        emit_tlb_probe(e);
+        e_rm(e, W64, 0x33, H_RAX, tag);
+    }
+    e_alu_imm(e, W64, 7, H_RAX, 4096 - (s32)size);
+    slow = slow_path(g, CC_A, size, how, retry);
+    slow->stack = o->stack;
+    slow->xor_tag = !o->stack;
+    slow->flags |= SITE_GROUP;
+    if (o->stack) {
+        e_load(e, W64, H_R10, CELL(stack_addend));
+    } else {
+        e_load(e, W64, H_R10, base_mem(H_R10, OFF_ADDEND));
+        e_store(e, W64, group_cell(o), H_R10);
+    }
+    o->live = true;
+}
+
+/* Once the alignment of one member is known, so is that of all at the same distance. */
+static void check_alignment(struct gen *g, struct group *o, const struct gea *a, s64 at,
+                            unsigned align, unsigned how)
+{
+    struct emit *e = &g->e;
+    struct hmem ea = {(u8)host_reg(a->base),
+                      a->index == X86_REG_NONE ? H_NONE : (u8)host_reg(a->index), a->scale, false,
+                      (s32)a->disp};
+
+    if (o->aligned && o->align >= align && !((at - o->aligned_at) & (align - 1)))
+        return;
+    flags_clobber(g);
+    u8 *retry = e->p;
+    e_lea(e, W64, H_RAX, ea);
+    e1(e, 0xa8); /* test al, align - 1 */
+    e1(e, align - 1);
+    slow_path(g, CC_NE, align, how, retry)->ea = ea;
+    o->aligned = true;
+    o->align = (u8)align;
+    o->aligned_at = at;
+}
+
+static struct hmem lower_group(struct gen *g, const struct access *acc, const struct gea *a,
+                               unsigned align, unsigned how)
+{
+    struct group *o = &g->group[acc->group];
+
+    if (align > 1)
+        check_alignment(g, o, a, acc->at, align, how);
+    if (!o->live)
+        lead_group(g, o, a, acc->at, how);
+    else
+        e_load(&g->e, W64, H_R10, group_cell(o));
+    return at_addend(g, a);
+}
+
+static struct hmem lower(struct gen *g, const struct access *acc, const struct gea *a,
+                         unsigned size, unsigned align, unsigned how)
+{
+    if (acc->group >= 0 && g->group[acc->group].on)
+        return lower_group(g, acc, a, align, how);
     flags_clobber(g);
     if (g->code64 && a->base == X86_RSP && a->index == X86_REG_NONE && a->asize == 8 &&
-        align <= 1 && !a->bits && !has_seg_base(g, a->seg))
+        align <= 1 && !a->bits && !has_seg_base(g, a->seg)) {
+        release_stack(g);
         return lower_rsp(g, a, size, how);
+    }
     if (is_simple(g, a) && !a->bits)
         return lower_simple(g, a, size, align, how);
     return lower_general(g, a, size, align, how);
 }
 
+#define ACCESS(which) (g->access[g->in - g->insns].which)
+static const struct access no_access = {.group = -1};
+
 struct hmem lower_mem(struct gen *g, unsigned size, unsigned align, unsigned how)
 {
     struct gea a = insn_gea(g);
 
-    return lower(g, &a, size, align, how);
+    return lower(g, &ACCESS(mem), &a, size, align, how);
 }
 
 struct hmem lower_bits(struct gen *g, unsigned guest, unsigned size, unsigned how)
@@ -261,7 +366,8 @@ struct hmem lower_bits(struct gen *g, unsigned guest, unsigned size, unsigned ho
 
     a.bits = (u8)size;
     a.bit_reg = (u8)guest;
-    return lower(g, &a, size, 1, how | LOW_RAX_FREE);
+    flags_clobber(g);
+    return lower_general(g, &a, size, 1, how | LOW_RAX_FREE);
 }
 
 struct hmem lower_stack(struct gen *g, unsigned base, s32 disp, unsigned size, unsigned how)
@@ -272,5 +378,5 @@ struct hmem lower_stack(struct gen *g, unsigned base, s32 disp, unsigned size, u
                     .asize = g->code64 ? 8 : 4,
                     .disp = disp};
 
-    return lower(g, &a, size, 1, how);
+    return lower(g, base == X86_RSP ? &ACCESS(stack) : &no_access, &a, size, 1, how);
 }

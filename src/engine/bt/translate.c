@@ -14,7 +14,7 @@ struct run {
     u64 gpa2;
 };
 
-static bool is_conditional(const struct x86_insn *in)
+bool insn_is_jcc(const struct x86_insn *in)
 {
     switch (in->mnemonic) {
     case ZYDIS_MNEMONIC_JO:
@@ -63,7 +63,7 @@ static int decode_run(struct engine_vcpu *v, u64 gpa, const u8 *page, struct run
         r->bytes += in->len;
         off += in->len;
         if (in->flags & X86_INSN_ENDS_BLOCK && !gen_sys_goes_on(in) &&
-            !(is_conditional(in) && exits++ < BLOCK_EXITS_MAX))
+            !(insn_is_jcc(in) && exits++ < BLOCK_EXITS_MAX))
             return X86_OK;
     }
     return X86_OK;
@@ -87,7 +87,7 @@ static enum first_use first_use(const struct gen *g, const struct run *r)
     for (unsigned i = 0; i < r->n; i++) {
         const struct x86_insn *in = &r->insn[i];
         if (in->kind != X86_KIND_INT || in->flags & X86_INSN_ENDS_BLOCK)
-            return is_conditional(in) ? USE_READS : USE_SAVES;
+            return insn_is_jcc(in) ? USE_READS : USE_SAVES;
         if ((has_mem(in) && in->mnemonic != ZYDIS_MNEMONIC_LEA) ||
             in->mnemonic == ZYDIS_MNEMONIC_PUSH || in->mnemonic == ZYDIS_MNEMONIC_POP ||
             in->mnemonic == ZYDIS_MNEMONIC_LEAVE)
@@ -129,19 +129,20 @@ void gen_generic(struct gen *g, unsigned site_flags)
     flags_save(g);
     struct cold *c = cold_add(g, COLD_GENERIC, e_lea_rip(&g->e, H_R10));
 
-    c->flags = (u8)site_flags;
-    c->in = cache_insn_add_locked(g->c, g->in);
+    c->flags = (u8)(site_flags | SITE_KEPT);
+    c->in = g->in;
     e_jmp_to(&g->e, g->c->buf.w + bt_stubs.generic);
     g->fp_ok = 0;
     g->fl = FL_BOTH;
     g->recipe.len = 0;
+    groups_forget(g);
 }
 
 /* C goes on here after it has executed the instruction: with flags both ways. */
 static void set_resume(struct gen *g, unsigned first)
 {
     for (unsigned i = first; i < g->ncold; i++)
-        if (!g->ended)
+        if (!g->ended && !(g->cold[i].flags & SITE_GROUP))
             g->cold[i].resume = g->e.p;
 }
 
@@ -185,18 +186,18 @@ static void emit_site(struct gen *g, const struct cold *c, u32 stub)
 {
     struct emit *e = &g->e;
     u8 *lea = c->kind == COLD_GENERIC ? c->from[0] : e_lea_rip(e, H_R10);
-    struct site s = {.retry = off_or_zero(g, c->retry),
+    struct site s = {.retry = c->flags & SITE_KEPT ? cache_insn_add_locked(g->c, c->in)
+                                                  : off_or_zero(g, c->retry),
                      /* behind a missing vector state the block counts on it: start a new one */
                      .resume = c->kind == COLD_FP ? 0 : off_or_zero(g, c->resume),
                      .off = c->off,
                      .size = c->size,
                      .flags = c->flags,
-                     .tb = tb_index(g->c, g->tb),
-                     .in = c->kind == COLD_GENERIC ? c->in : NULL};
+                     .tb = tb_index(g->c, g->tb)};
 
     if (c->kind != COLD_GENERIC)
         e_jmp_to(e, g->c->buf.w + stub);
-    while ((uintptr_t)e->p & 7)
+    while ((uintptr_t)e->p & 3)
         e1(e, 0xcc);
     patch_rel32(lea, e->p);
     ebytes(e, &s, sizeof(s));
@@ -295,7 +296,7 @@ static void emit_dead(struct gen *g, unsigned off)
 
 /* --- a block ----------------------------------------------------------------------------------- */
 
-static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, const struct run *r)
+static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const struct run *r)
 {
     struct cache *c = v->vm->cache;
     static _Thread_local struct gen gen;
@@ -304,15 +305,15 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, const struct run *r
 
     *tb = (struct tb){.gpa = gpa,
                       .gpa2 = r->gpa2 == ~0ull ? ~0ull : r->gpa2 & ~PAGE_MASK,
-                      .mode = v->mode,
+                      .mode = mode,
                       .bytes = (u16)r->bytes,
                       .region = tb->region,
                       .link_first = tb->link_first};
     g->v = v;
     g->c = c;
     g->tb = tb;
-    g->mode = v->mode;
-    g->code64 = v->mode & MODE_64;
+    g->mode = mode;
+    g->code64 = mode & MODE_64;
     g->linking = v->vm->linking;
     g->ended = false;
     g->fp_ok = 0;
@@ -324,6 +325,7 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, const struct run *r
                          .end = c->buf.w + c->region[c->current].end,
                          .x = c->buf.x - c->buf.w};
     g->off = gpa & PAGE_MASK;
+    groups_find(g);
     emit_entries(g, r);
     for (unsigned i = 0; i < r->n && !g->ended; i++) {
         gen_insn(g, &r->insn[i], r->gpa2);
@@ -343,7 +345,7 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, const struct run *r
     return tb;
 }
 
-int translate(struct engine_vcpu *v, u64 gpa, const u8 *page, struct tb **out)
+int translate(struct engine_vcpu *v, u64 gpa, u32 mode, const u8 *page, struct tb **out)
 {
     struct cache *c = v->vm->cache;
     static _Thread_local struct run run;
@@ -354,7 +356,7 @@ int translate(struct engine_vcpu *v, u64 gpa, const u8 *page, struct tb **out)
     if (run.gpa2 != ~0ull)
         bt_mark_code(v, run.gpa2 & ~PAGE_MASK);
     lock_take(&c->lock);
-    *out = emit_block(v, gpa, &run);
+    *out = emit_block(v, gpa, mode, &run);
     lock_drop(&c->lock);
     return X86_OK;
 }
