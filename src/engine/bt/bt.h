@@ -60,11 +60,10 @@ struct ibtc {
 };
 
 #define BT_KERNEL_TABLE X86_TLB_CONTEXTS
-#define IBTC_FOLD       12
 
 static inline struct ibtc_entry *ibtc_at(const struct ibtc *t, u64 rip)
 {
-    return &t->e[(rip ^ rip >> IBTC_FOLD) & t->mask];
+    return &t->e[rip & t->mask];
 }
 
 /* --- translated code --------------------------------------------------------------------------- */
@@ -145,7 +144,7 @@ struct engine_vcpu {
     u32 host_mxcsr;
     u32 fp_ready;   /* READY_*: vector registers hold the guest's */
     u32 fp_reload;  /* set by C: load them before going back, fp_ready becomes this */
-    struct ibtc_entry *ibtc; /* entries and mask of the table in use */
+    struct ibtc_entry *ibtc; /* the table in use; the mask is in bytes */
     u32 ibtc_mask;
     struct engine_vcpu *self;
     u64 (*h_next)(struct engine_vcpu *v);

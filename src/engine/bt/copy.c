@@ -204,6 +204,16 @@ bool copy_possible(const struct gen *g, bool mem)
     return high ? high == 1 && !homes : homes <= (mem ? 1 : 2);
 }
 
+/* Without a memory operand: only a second register that lives in memory needs it. */
+bool copy_keeps_r10(const struct gen *g)
+{
+    unsigned homes = 0;
+
+    for (unsigned i = 0; i < g->in->nops; i++)
+        homes += in_memory(&g->in->op[i]);
+    return homes < 2;
+}
+
 bool copy_wants_rax(const struct x86_insn *in)
 {
     for (unsigned i = 0; i < in->nops; i++)

@@ -93,6 +93,7 @@ struct gen {
     struct group group[GROUPS_MAX];
     unsigned ngroups;
     struct insn_accesses access[64]; /* by instruction */
+    int r10_group, r10_before; /* whose addend r10 holds: now, and before this instruction; -1 */
     const struct x86_insn *in;  /* under translation */
     unsigned off;               /* its offset in the page */
     enum fl fl;
@@ -184,6 +185,7 @@ bool copy_insn(struct gen *g, const struct hmem *m);
 bool copy_possible(const struct gen *g, bool mem);
 /* Whether copying needs rax besides the memory operand. */
 bool copy_wants_rax(const struct x86_insn *in);
+bool copy_keeps_r10(const struct gen *g);
 
 /* Leaves the block (insn_branch.c). */
 void gen_goto(struct gen *g, s64 target);      /* RIP = code_base + target */

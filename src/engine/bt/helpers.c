@@ -82,7 +82,7 @@ static bool choose_table(struct engine_vcpu *v)
     }
     v->in_use = t;
     v->ibtc = t->e;
-    v->ibtc_mask = t->mask;
+    v->ibtc_mask = t->mask * (u32)sizeof(struct ibtc_entry);
     return true;
 }
 
@@ -98,7 +98,7 @@ static void remember(struct engine_vcpu *v, u64 rip, u64 lin, const u8 *host)
     t->ctx = v->cpu.tlb_ctx;
     ibtc_add(t, rip, lin, local, host);
     v->ibtc = t->e;
-    v->ibtc_mask = t->mask;
+    v->ibtc_mask = t->mask * (u32)sizeof(struct ibtc_entry);
 }
 
 /* --- the next block ---------------------------------------------------------------------------- */

@@ -44,12 +44,9 @@ void gen_ibtc(struct gen *g, struct cold *miss)
     }
     e_alu_mem_imm(e, W32, 7, CELL(cpu.attn), 0);
     c->from[c->nfrom++] = e_jcc(e, CC_NE);
-    e_mov(e, W64, H_R10, H_RAX);
-    EBYTES(e, "\x49\xc1\xea"); /* shr r10, IBTC_FOLD */
-    e1(e, IBTC_FOLD);
-    e_rr(e, W32, 0x33, H_R10, H_RAX);
-    e_rm(e, W32, 0x23, H_R10, CELL(ibtc_mask));
-    EBYTES(e, "\x41\xc1\xe2\x04"); /* shl r10d, 4 */
+    e_mov(e, W32, H_R10, H_RAX);
+    EBYTES(e, "\x41\xc1\xe2\x04");             /* shl r10d, log2 of an entry's bytes */
+    e_rm(e, W32, 0x23, H_R10, CELL(ibtc_mask)); /* which is in bytes */
     e_rm(e, W64, 0x03, H_R10, CELL(ibtc));
     e_rm(e, W64, 0x3b, H_RAX, base_mem(H_R10, 0));
     c->from[c->nfrom++] = e_jcc(e, CC_NE);
@@ -137,6 +134,7 @@ static bool gen_jcc(struct gen *g, unsigned cc)
         return false;
     flags_need(g);
     goto_if(g, cc, target);
+    g->r10_group = g->r10_before;
     return true;
 }
 

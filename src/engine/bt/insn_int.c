@@ -39,6 +39,8 @@ static bool gen_copy(struct gen *g, unsigned align)
                        (flags || copy_wants_rax(in) ? LOW_RAX_FREE : 0);
         m = lower_mem(g, mo->size, align, how);
     }
+    else
+        g->r10_group = copy_keeps_r10(g) ? g->r10_before : -1;
     if (flags)
         flags_need(g);
     const u8 *code = here(g);
@@ -141,6 +143,7 @@ static bool load_operand(struct gen *g)
         if (!lower_can(g))
             return false;
         e_load(&g->e, w, H_R10, lower_mem(g, o->size, 1, 0));
+        g->r10_group = -1;
     } else if (host_reg(o->reg) == H_NONE) {
         e_load(&g->e, w, H_R10, cell(GPR_OFF(o->reg)));
     } else {
@@ -312,6 +315,7 @@ bool gen_vec(struct gen *g)
         struct cold *c = cold_add(g, COLD_FP, e_jcc(&g->e, CC_E));
         c->retry = retry;
         c->size = (u8)need;
+        g->r10_before = -1;
         g->fp_ok |= need;
     }
     return gen_copy(g, in->mem_align);

@@ -314,14 +314,14 @@ static void check_alignment(struct gen *g, struct group *o, const struct gea *a,
     e_lea(e, W64, H_RAX, ea);
     e1(e, 0xa8); /* test al, align - 1 */
     e1(e, align - 1);
-    slow_path(g, CC_NE, align, how, retry)->ea = ea;
+    slow_path(g, CC_NE, align, how, retry)->ea = ea; /* always faults there */
     o->aligned = true;
     o->align = (u8)align;
     o->aligned_at = at;
 }
 
 static struct hmem lower_group(struct gen *g, const struct access *acc, const struct gea *a,
-                               unsigned align, unsigned how)
+                               unsigned align, unsigned how, int r10_holds)
 {
     struct group *o = &g->group[acc->group];
 
@@ -329,16 +329,21 @@ static struct hmem lower_group(struct gen *g, const struct access *acc, const st
         check_alignment(g, o, a, acc->at, align, how);
     if (!o->live)
         lead_group(g, o, a, acc->at, how);
-    else
+    else if (r10_holds != acc->group)
         e_load(&g->e, W64, H_R10, group_cell(o));
+    if (a->index == X86_REG_NONE)
+        g->r10_group = acc->group;
     return at_addend(g, a);
 }
 
 static struct hmem lower(struct gen *g, const struct access *acc, const struct gea *a,
                          unsigned size, unsigned align, unsigned how)
 {
+    int holds = g->r10_before;
+
+    g->r10_before = -1;
     if (acc->group >= 0 && g->group[acc->group].on)
-        return lower_group(g, acc, a, align, how);
+        return lower_group(g, acc, a, align, how, holds);
     flags_clobber(g);
     if (g->code64 && a->base == X86_RSP && a->index == X86_REG_NONE && a->asize == 8 &&
         align <= 1 && !a->bits && !has_seg_base(g, a->seg)) {

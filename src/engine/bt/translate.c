@@ -135,6 +135,7 @@ void gen_generic(struct gen *g, unsigned site_flags)
     g->fp_ok = 0;
     g->fl = FL_BOTH;
     g->recipe.len = 0;
+    g->r10_group = -1;
     groups_forget(g);
 }
 
@@ -152,6 +153,8 @@ static void gen_insn(struct gen *g, const struct x86_insn *in, u64 gpa2)
     u32 fp_ok = g->fp_ok;
 
     g->in = in;
+    g->r10_before = g->r10_group;
+    g->r10_group = -1;
     flags_before(g);
     u8 *start = g->e.p;
     enum fl fl = g->fl;
@@ -320,6 +323,7 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     g->insns = r->insn;
     g->n = r->n;
     g->recipe.len = 0;
+    g->r10_group = -1;
     g->ncold = 0;
     g->e = (struct emit){.p = c->buf.w + c->region[c->current].used,
                          .end = c->buf.w + c->region[c->current].end,
