@@ -2,6 +2,10 @@
 """Writes the default guest's root as a cpio archive: busybox, its links, /etc and the agent as /init.
 
 usage: mkinitrd.py --busybox FILE --agent FILE --out FILE
+       mkinitrd.py --base FILE --add NAME=PATH ... --out FILE
+
+The second form writes what is in the base and more files: PATH is a file or a directory, NAME where
+it appears in the guest.
 
 Needs no root: device nodes and owners are only numbers in the archive ("newc", see the kernel's
 Documentation/driver-api/early-userspace/buffer-format.rst). The same input gives the same bytes.
@@ -85,13 +89,40 @@ def build(busybox, agent):
     return archive.finish()
 
 
+def add_tree(archive, name, path):
+    """Appends a file, or a directory with all that is in it."""
+    if os.path.isdir(path):
+        archive.add(name, stat.S_IFDIR | 0o755, links=2)
+        for entry in sorted(os.listdir(path)):
+            add_tree(archive, name + "/" + entry, os.path.join(path, entry))
+    else:
+        mode = 0o755 if os.access(path, os.X_OK) else 0o644
+        archive.add(name, stat.S_IFREG | mode, read(path))
+
+
+def extend(base, additions):
+    """The base's bytes and an archive of the additions: the kernel unpacks one after the other."""
+    archive = Archive()
+    for addition in additions:
+        add_tree(archive, *addition.split("=", 1))
+    data = read(base)
+    return data + bytes(-len(data) % 512) + archive.finish()
+
+
 def main():
     """Parses the command line."""
     parser = argparse.ArgumentParser()
-    for option in ("--busybox", "--agent", "--out"):
-        parser.add_argument(option, required=True)
+    for option in ("--busybox", "--agent", "--base"):
+        parser.add_argument(option)
+    parser.add_argument("--add", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--out", required=True)
     args = parser.parse_args()
-    data = build(os.path.abspath(args.busybox), args.agent)
+    if args.base:
+        data = extend(args.base, args.add)
+    elif args.busybox and args.agent:
+        data = build(os.path.abspath(args.busybox), args.agent)
+    else:
+        parser.error("--busybox and --agent, or --base")
     with open(args.out + ".new", "wb") as file:
         file.write(data)
     os.replace(args.out + ".new", args.out)
