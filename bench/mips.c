@@ -8,9 +8,11 @@
 #include "host/clock.h"
 #include "x86/cpuid.h"
 
-#define u32 kernel_u32 /* kernels.h stands alone, for the guest */
+#define u8  kernel_u8 /* kernels.h stands alone, for the guest */
+#define u32 kernel_u32
 #define u64 kernel_u64
 #include "guest/kernels.h"
+#undef u8
 #undef u32
 #undef u64
 
@@ -23,7 +25,7 @@ extern const u8 flat_image_end[];
 #define PDPT_GPA  0x2000ull
 #define STACK_TOP 0x90000ull
 #define IMAGE_GPA 0x100000ull
-#define RUNS      5
+#define RUNS      3
 
 static void die(const char *what, const struct err *e)
 {
@@ -179,7 +181,7 @@ int main(void)
     setup(&b, &engine_interp);
     printf("%-8s %12s %12s %14s %10s %8s\n", "kernel", "native ms", "interp ms", "instructions",
            "million/s", "ratio");
-    for (unsigned k = 0; k < KERNELS; k++) {
+    for (unsigned k = 0; kernels[k].name; k++) {
         double native[RUNS], guest[RUNS];
         u64 sum, insns = 0;
         for (unsigned r = 0; r < RUNS; r++) {

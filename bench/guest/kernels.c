@@ -55,12 +55,15 @@ static u64 kernel_sha256(u32 rounds)
     return (u64)h[0] << 32 | h[7];
 }
 
-#define WORDS 4096
-static u32 words[WORDS];
+/* The sort works in a 256 KiB array, the hash table fills 1 MiB. */
+#define SORTED    (1u << 16)
+#define SLOT_BITS 18
+#define SLOTS     (1u << SLOT_BITS)
+static u32 words[SLOTS];
 
 static void fill_words(u32 seed)
 {
-    for (u32 i = 0; i < WORDS; i++)
+    for (u32 i = 0; i < SORTED; i++)
         words[i] = seed = seed * 1664525 + 1013904223;
 }
 
@@ -94,49 +97,52 @@ static u64 kernel_sort(u32 rounds)
 
     for (u32 r = 0; r < rounds; r++) {
         fill_words(r);
-        quicksort(words, WORDS);
-        for (u32 i = 0; i < WORDS; i += 64)
+        quicksort(words, SORTED);
+        for (u32 i = 0; i < SORTED; i += 64)
             sum = sum * 31 + words[i];
     }
     return sum;
 }
 
+/* The slot that holds the key, or the free one where it belongs. */
+static u32 *find_slot(u32 key)
+{
+    u32 at = key * 2654435761u >> (32 - SLOT_BITS);
+
+    while (words[at] && words[at] != key)
+        at = (at + 1) & (SLOTS - 1);
+    return &words[at];
+}
+
+/* Half full; then as many look-ups, of which half find their key. */
 static u64 kernel_hash(u32 rounds)
 {
     u64 sum = 0;
 
     for (u32 r = 0; r < rounds; r++) {
-        for (u32 i = 0; i < WORDS; i++)
+        u32 seed = r;
+        for (u32 i = 0; i < SLOTS; i++)
             words[i] = 0;
-        for (u32 i = 1; i <= WORDS / 2; i++) {
-            u32 key = i * 2654435761u, at = key >> 20;
-            while (words[at & (WORDS - 1)])
-                at++;
-            words[at & (WORDS - 1)] = key | 1;
+        for (u32 i = 0; i < SLOTS / 2; i++) {
+            seed = seed * 1664525 + 1013904223;
+            *find_slot(seed | 1) = seed | 1;
         }
-        for (u32 i = 0; i < WORDS; i++)
-            sum = (sum ^ words[i]) * 0x100000001b3ull;
+        for (u32 i = 0, seek = r; i < SLOTS / 2; i++) {
+            seek = seek * 1664525 + 1013904223;
+            sum = sum * 31 + *find_slot((seek | 1) ^ i << 31);
+        }
     }
     return sum;
 }
 
-static u64 fib(u64 n)
-{
-    return n < 2 ? n : fib(n - 1) + fib(n - 2);
-}
-
-static u64 kernel_fib(u32 rounds)
-{
-    u64 sum = 0;
-
-    for (u32 r = 0; r < rounds; r++)
-        sum += fib(20);
-    return sum;
-}
-
-const struct kernel kernels[KERNELS] = {
-    {"sha256", kernel_sha256, 4000},
-    {"sort", kernel_sort, 30},
-    {"hash", kernel_hash, 300},
-    {"fib", kernel_fib, 300},
+const struct row kernels[] = {
+    {"sha256", kernel_sha256, 16000, NULL},
+    {"sort", kernel_sort, 3, NULL},
+    {"lz", kernel_lz, 8, NULL},
+    {"hash", kernel_hash, 6, NULL},
+    {"chase", kernel_chase, 12, NULL},
+    {"fib", kernel_fib, 200, NULL},
+    {"indirect", kernel_indirect, 30, NULL},
+    {"bytecode", kernel_bytecode, 60, NULL},
+    {NULL, NULL, 0, NULL},
 };

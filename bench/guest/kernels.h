@@ -1,14 +1,12 @@
-/* kernels.h - the integer kernels of the benches */
+/* kernels.h - the integer kernels of the benches: no libc, so that they also run in a bare guest */
 #pragma once
 
-typedef unsigned int u32;
-typedef unsigned long u64;
+#include "row.h"
 
-struct kernel {
-    const char *name;
-    u64 (*run)(u32 rounds); /* a checksum of the work */
-    u32 rounds;             /* a quarter of a second or so under the interpreter */
-};
+u64 kernel_lz(u32 rounds);
+u64 kernel_chase(u32 rounds);
+u64 kernel_fib(u32 rounds);
+u64 kernel_indirect(u32 rounds);
+u64 kernel_bytecode(u32 rounds);
 
-#define KERNELS 4
-extern const struct kernel kernels[KERNELS];
+extern const struct row kernels[]; /* up to a NULL name */
