@@ -1,7 +1,6 @@
 # A thin front for Meson: `make help` lists what there is.
 
 BUILD := build
-ARGS ?= -- uname -a
 FUZZ_SECONDS ?= 60
 PREFIX ?=
 export FUZZ_SECONDS
@@ -21,6 +20,7 @@ $(BUILD)/build.ninja: | setup
 guest: build ## make the default guest in build/guest (downloads a Debian kernel once)
 	@tools/guest --agent $(BUILD)/src/agent/agent
 
+run: ARGS ?= -- uname -a
 run: guest ## boot the default guest and run a command: make run ARGS="-- uname -a"
 	@$(BUILD)/ring3 run $(ARGS)
 
@@ -30,8 +30,9 @@ check: setup ## run the tests; the last line counts them
 check-long: setup ## run the tests that take long
 	@tools/check --long
 
-bench: build ## instructions a second, and speed beside the same code run natively
-	@bench/run
+bench: guest ## the same work natively, in ring3 and in QEMU: make bench ARGS="--quick"
+	@tools/setup --bench || echo "make bench: going on without QEMU" >&2
+	@bench/run $(ARGS)
 
 fuzz: setup ## run each fuzz target for FUZZ_SECONDS (60)
 	@tools/fuzz
