@@ -1,7 +1,6 @@
 """What the bench compares: the rows, their targets, the table and its JSON."""
 import json
 import os
-import statistics
 
 # rows, subject/native at most, TCG/subject at least
 TARGETS = [
@@ -27,8 +26,8 @@ SHORT = ["sha256", "fib", "getppid", "fork-exit", "boot"]  # what an interpreter
 class Table:
     """Samples by row and side; `subject` is the engine that is judged."""
 
-    def __init__(self, rows, sides, subject):
-        self.rows, self.sides, self.subject = rows, sides, subject
+    def __init__(self, rows, sides, subject, pick):
+        self.rows, self.sides, self.subject, self.pick = rows, sides, subject, pick
         self.samples = {row: {side: [] for side in sides} for row in rows}
         self.checksums = {row: {} for row in rows}
 
@@ -37,13 +36,13 @@ class Table:
         if checksum is not None:
             self.checksums[row].setdefault(side, checksum)
 
-    def median(self, row, side):
-        """In ns, or None."""
+    def time(self, row, side):
+        """The median or best of the rounds in ns, or None."""
         samples = self.samples[row].get(side)
-        return statistics.median(samples) if samples else None
+        return self.pick(samples) if samples else None
 
     def ratio(self, row, side, other):
-        a, b = self.median(row, side), self.median(row, other)
+        a, b = self.time(row, side), self.time(row, other)
         return a / b if a and b else None
 
     def wrong(self):
@@ -64,16 +63,17 @@ class Table:
         head = "%-11s" % "row"
         for side in self.sides:
             head += "%11s" % (side + " ms")
-        head += "%*s%9s%12s%10s" % (len(self.subject) + 10, self.subject + "/native", "at most", "tcg/" + self.subject,
-                                     "at least")
+        head += "%*s%9s%12s%10s" % (len(self.subject) + 10, self.subject + "/native", "at most",
+                                    "tcg/" + self.subject, "at least")
         return "\n".join([head, *map(self.line, self.rows)])
 
     def line(self, row):
         cells = "%-11s" % row
         for side in self.sides:
-            ns = self.median(row, side)
+            ns = self.time(row, side)
             cells += "%11s" % ("" if ns is None else "%.2f" % (ns / 1e6))
-        for (ratio, target, missed), width in zip(self.verdicts(row), ((len(self.subject) + 8, 9), (10, 10))):
+        widths = (len(self.subject) + 8, 9), (10, 10)
+        for (ratio, target, missed), width in zip(self.verdicts(row), widths):
             cells += "%*s %s" % (width[0], "" if ratio is None else "%.2f" % ratio,
                                  "!" if missed else " ")
             cells += "%*s" % (width[1], "" if target is None else target)
@@ -99,7 +99,7 @@ class Table:
         for row in self.rows:
             slower, faster = self.verdicts(row)
             rows[row] = {
-                "ns": {side: self.median(row, side) for side in self.sides},
+                "ns": {side: self.time(row, side) for side in self.sides},
                 "samples_ns": self.samples[row],
                 "checksums": self.checksums[row],
                 "to_native": slower[0], "to_native_at_most": slower[1],

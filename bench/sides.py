@@ -66,7 +66,7 @@ class Output:
 
 @contextlib.contextmanager
 def started(command):
-    """A process with what it prints on `stdout`; killed at the end, with its children, or in time."""
+    """A process and its output on `stdout`; killed at the end or in time, with its children."""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, start_new_session=True) as process:
         def kill():
@@ -162,8 +162,8 @@ class Ring3(Side):
                 "-i", BENCH_INITRD, "-a", kernel_words(words)]
 
     def boot_ns(self):
-        done = subprocess.run([RING3, "run", "-q", "-e", self.name, "-m", MEMORY_MIB, "--json", "--",
-                               "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        command = [RING3, "run", "-q", "-e", self.name, "-m", MEMORY_MIB, "--json", "--", "true"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               check=False, timeout=LIMIT_S)
         lines = done.stderr.strip().splitlines()
         if done.returncode:
