@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -98,6 +99,8 @@ static void run_row(const struct row *row, const struct plan *plan)
         printf("%s fail process: %s\n", row->name, strerror(errno));
     else if (WIFSIGNALED(status))
         printf("%s fail signal %d\n", row->name, WTERMSIG(status));
+    while (waitpid(-1, NULL, 0) > 0) /* what the row left behind; it dies with it */
+        ;
 }
 
 static const struct row *find_row(const char *name)
@@ -170,6 +173,7 @@ int main(int argc, char **argv)
     if (as_init)
         init_system();
     setvbuf(stdout, NULL, _IOLBF, 0);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     programs_dir = own_dir();
     if (parse(&plan, argc, argv) < 0) {
         fprintf(stderr, "usage: ringbench [--reps N] [--limit MS] [--programs DIR] [--rows A,B]\n");
