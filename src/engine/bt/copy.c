@@ -274,10 +274,15 @@ bool copy_insn(struct gen *g, const struct hmem *m)
         if (o->high) {
             load_high(g, o);
             host[i] = H_RAX;
+            use_rax(g);
         } else if (host[i] == H_NONE) {
             host[i] = take_scratch(g, m != NULL, &taken, regs, o->reg);
-            if (o->access & X86_OPND_READ || o->size < 4 || in->flags_read)
+            bool wanted = o->access & X86_OPND_READ || o->size < 4 || in->flags_read;
+            bool held = host[i] == H_RAX && g->rax_home == o->reg;
+            if (wanted && !held)
                 e_load(&g->e, W64, host[i], cell(GPR_OFF(o->reg)));
+            if (host[i] == H_RAX)
+                g->rax_home = wanted ? o->reg : -1;
         }
         if (o->cls == X86_CLASS_GPR && o->size == 1 && host[i] >= 4 && host[i] < 8)
             byte_regs = true;
@@ -314,8 +319,11 @@ bool copy_insn(struct gen *g, const struct hmem *m)
             continue;
         if (o->high)
             store_high(g, o);
-        else if (in_memory(o))
+        else if (in_memory(o)) {
             e_store(&g->e, W64, cell(GPR_OFF(o->reg)), host[i]);
+            if (host[i] == H_RAX)
+                g->rax_home = o->reg;
+        }
     }
     return true;
 }

@@ -29,8 +29,10 @@ void flags_save(struct gen *g)
 {
     if (g->fl == FL_RECIPE)
         ebytes(&g->e, g->recipe.code, g->recipe.len);
-    if (g->fl == FL_RECIPE || g->fl == FL_NATIVE)
+    if (g->fl == FL_RECIPE || g->fl == FL_NATIVE) {
         emit_flags_save(&g->e);
+        use_rax(g);
+    }
     g->fl = FL_SAVED;
 }
 
@@ -46,6 +48,7 @@ void flags_need(struct gen *g)
 {
     if (g->fl == FL_SAVED) {
         emit_flags_restore(&g->e);
+        use_rax(g);
         g->fl = FL_BOTH;
     } else if (g->fl == FL_RECIPE) {
         ebytes(&g->e, g->recipe.code, g->recipe.len);

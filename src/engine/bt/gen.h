@@ -64,6 +64,7 @@ struct cold {
     u8 *retry, *resume;
     struct hmem ea;  /* COLD_SLOW: how to compute the linear address, unless xor_tag */
     bool xor_tag;    /* COLD_SLOW: rax is the address xor the tag that r10 points at */
+    bool no_resume;  /* C goes on in another block */
     bool stack;      /* COLD_SLOW: rax is the address xor stack_tag */
     bool save_flags; /* flags are native on the way in */
     bool commit;     /* COLD_MISS: move the stack pointer */
@@ -93,7 +94,10 @@ struct gen {
     struct group group[GROUPS_MAX];
     unsigned ngroups;
     struct insn_accesses access[64]; /* by instruction */
-    int r10_group, r10_before; /* whose addend r10 holds: now, and before this instruction; -1 */
+    /* What the scratch registers still hold, now and before this instruction, or -1: r10 the addend
+     * of a group, rax the value of a guest register that lives in memory. */
+    int r10_group, r10_before;
+    int rax_home, rax_before;
     const struct x86_insn *in;  /* under translation */
     unsigned off;               /* its offset in the page */
     enum fl fl;
@@ -162,8 +166,13 @@ struct hmem lower_stack(struct gen *g, unsigned base, s32 disp, unsigned size, u
 struct hmem lower_bits(struct gen *g, unsigned guest, unsigned size, unsigned how);
 /* Whether lower_mem can do the current instruction's operand. */
 bool lower_can(const struct gen *g);
-/* The effective address alone (LEA) into reg, asize wide. */
-void lower_ea(struct gen *g, unsigned reg);
+/* The effective address alone (LEA) into reg, `size` bytes of it. */
+void lower_ea(struct gen *g, unsigned reg, unsigned size);
+/* rax is about to be used for something else than a copy's operand. */
+static inline void use_rax(struct gen *g)
+{
+    g->rax_home = g->rax_before = -1;
+}
 
 struct cold *cold_add(struct gen *g, enum cold_kind kind, u8 *from);
 

@@ -135,6 +135,7 @@ static bool gen_jcc(struct gen *g, unsigned cc)
     flags_need(g);
     goto_if(g, cc, target);
     g->r10_group = g->r10_before;
+    g->rax_home = g->rax_before;
     return true;
 }
 

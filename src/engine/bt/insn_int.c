@@ -41,6 +41,7 @@ static bool gen_copy(struct gen *g, unsigned align)
     }
     else
         g->r10_group = copy_keeps_r10(g) ? g->r10_before : -1;
+    g->rax_home = g->rax_before;
     if (flags)
         flags_need(g);
     const u8 *code = here(g);
@@ -102,9 +103,7 @@ static bool gen_lea(struct gen *g)
         !fits32(in->disp - 8192))
         return false;
     unsigned reg = to == H_NONE ? H_RAX : to;
-    lower_ea(g, reg);
-    if (o->size == 4 && in->asize == 8)
-        e_mov(&g->e, W32, reg, reg);
+    lower_ea(g, reg, o->size);
     if (to == H_NONE)
         e_store(&g->e, W64, cell(GPR_OFF(o->reg)), H_RAX);
     return true;
@@ -316,6 +315,7 @@ bool gen_vec(struct gen *g)
         c->retry = retry;
         c->size = (u8)need;
         g->r10_before = -1;
+        use_rax(g);
         g->fp_ok |= need;
     }
     return gen_copy(g, in->mem_align);

@@ -112,10 +112,12 @@ static void emit_ea(struct gen *g, unsigned reg, const struct gea *a)
     e_lea(e, w, reg, m);
 }
 
-void lower_ea(struct gen *g, unsigned reg)
+void lower_ea(struct gen *g, unsigned reg, unsigned size)
 {
     struct gea a = insn_gea(g);
 
+    if (size < a.asize)
+        a.asize = (u8)size;
     emit_ea(g, reg, &a);
 }
 
@@ -274,6 +276,7 @@ static void lead_group(struct gen *g, struct group *o, const struct gea *a, s64 
     u8 *retry = e->p;
 
     flags_clobber(g);
+    use_rax(g);
     retry = e->p;
     e_lea(e, W64, H_RAX, ea);
     if (o->stack) {
@@ -289,6 +292,7 @@ static void lead_group(struct gen *g, struct group *o, const struct gea *a, s64 
     slow->stack = o->stack;
     slow->xor_tag = !o->stack;
     slow->flags |= SITE_GROUP;
+    slow->no_resume = true;
     if (o->stack) {
         e_load(e, W64, H_R10, CELL(stack_addend));
     } else {
@@ -310,11 +314,14 @@ static void check_alignment(struct gen *g, struct group *o, const struct gea *a,
     if (o->aligned && o->align >= align && !((at - o->aligned_at) & (align - 1)))
         return;
     flags_clobber(g);
+    use_rax(g);
     u8 *retry = e->p;
     e_lea(e, W64, H_RAX, ea);
     e1(e, 0xa8); /* test al, align - 1 */
     e1(e, align - 1);
-    slow_path(g, CC_NE, align, how, retry)->ea = ea; /* always faults there */
+    struct cold *c = slow_path(g, CC_NE, align, how, retry);
+    c->ea = ea;
+    c->no_resume = true; /* it faults */
     o->aligned = true;
     o->align = (u8)align;
     o->aligned_at = at;
@@ -345,6 +352,7 @@ static struct hmem lower(struct gen *g, const struct access *acc, const struct g
     if (acc->group >= 0 && g->group[acc->group].on)
         return lower_group(g, acc, a, align, how, holds);
     flags_clobber(g);
+    use_rax(g);
     if (g->code64 && a->base == X86_RSP && a->index == X86_REG_NONE && a->asize == 8 &&
         align <= 1 && !a->bits && !has_seg_base(g, a->seg)) {
         release_stack(g);
@@ -372,6 +380,7 @@ struct hmem lower_bits(struct gen *g, unsigned guest, unsigned size, unsigned ho
     a.bits = (u8)size;
     a.bit_reg = (u8)guest;
     flags_clobber(g);
+    use_rax(g);
     return lower_general(g, &a, size, 1, how | LOW_RAX_FREE);
 }
 

@@ -136,15 +136,20 @@ void gen_generic(struct gen *g, unsigned site_flags)
     g->fl = FL_BOTH;
     g->recipe.len = 0;
     g->r10_group = -1;
+    use_rax(g);
     groups_forget(g);
 }
 
 /* C goes on here after it has executed the instruction: with flags both ways. */
 static void set_resume(struct gen *g, unsigned first)
 {
-    for (unsigned i = first; i < g->ncold; i++)
-        if (!g->ended && !(g->cold[i].flags & SITE_GROUP))
-            g->cold[i].resume = g->e.p;
+    for (unsigned i = first; i < g->ncold && !g->ended; i++) {
+        struct cold *c = &g->cold[i];
+        if (c->no_resume || (c->kind != COLD_SLOW && c->kind != COLD_EXEC && c->kind != COLD_GENERIC))
+            continue;
+        c->resume = g->e.p;
+        g->r10_group = g->rax_home = -1; /* not so there */
+    }
 }
 
 static void gen_insn(struct gen *g, const struct x86_insn *in, u64 gpa2)
@@ -155,6 +160,8 @@ static void gen_insn(struct gen *g, const struct x86_insn *in, u64 gpa2)
     g->in = in;
     g->r10_before = g->r10_group;
     g->r10_group = -1;
+    g->rax_before = g->rax_home;
+    g->rax_home = -1;
     flags_before(g);
     u8 *start = g->e.p;
     enum fl fl = g->fl;
@@ -191,8 +198,7 @@ static void emit_site(struct gen *g, const struct cold *c, u32 stub)
     u8 *lea = c->kind == COLD_GENERIC ? c->from[0] : e_lea_rip(e, H_R10);
     struct site s = {.retry = c->flags & SITE_KEPT ? cache_insn_add_locked(g->c, c->in)
                                                   : off_or_zero(g, c->retry),
-                     /* behind a missing vector state the block counts on it: start a new one */
-                     .resume = c->kind == COLD_FP ? 0 : off_or_zero(g, c->resume),
+                     .resume = off_or_zero(g, c->resume),
                      .off = c->off,
                      .size = c->size,
                      .flags = c->flags,
@@ -324,6 +330,7 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     g->n = r->n;
     g->recipe.len = 0;
     g->r10_group = -1;
+    g->rax_home = -1;
     g->ncold = 0;
     g->e = (struct emit){.p = c->buf.w + c->region[c->current].used,
                          .end = c->buf.w + c->region[c->current].end,
