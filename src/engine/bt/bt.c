@@ -203,8 +203,8 @@ static int bt_vm_create(const struct engine_vm_config *cfg, struct engine_vm **o
     if (!vm)
         return err_set(e, ENOMEM, "no memory for a VM");
     vm->cfg = *cfg;
-    vm->block_insns = cfg->bt.block_insns ? MIN(cfg->bt.block_insns, BLOCK_INSNS_MAX)
-                                          : BLOCK_INSNS_MAX;
+    vm->block_insns = cfg->bt.block_insns ? MIN(cfg->bt.block_insns, BLOCK_INSNS) : BLOCK_INSNS;
+    vm->unroll = !cfg->bt.block_insns;
     vm->linking = !cfg->bt.no_chaining;
     int rc = cache_create(&vm->cache, cfg->mem,
                           cfg->bt.code_cache ? cfg->bt.code_cache : CODE_CACHE_DEFAULT, &vm->stats,

@@ -124,7 +124,8 @@ struct bt_stats {
 struct engine_vm {
     struct engine_vm_config cfg;
     struct cache *cache;
-    unsigned block_insns; /* most instructions in a block */
+    unsigned block_insns; /* most instructions in a block, unrolled loops apart */
+    bool unroll;          /* blocks follow branches */
     bool linking;         /* blocks lead to each other, not through C */
     struct bt_stats stats; /* added up when vCPUs leave run */
 };

@@ -100,6 +100,7 @@ struct gen {
     int rax_home, rax_before;
     const struct x86_insn *in;  /* under translation */
     unsigned off;               /* its offset in the page */
+    bool follow;                /* a branch: its target is translated next, not what is behind it */
     enum fl fl;
     struct recipe recipe;
     u32 fp_ok;                  /* READY_* known to be ready here */

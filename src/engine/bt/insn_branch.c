@@ -133,7 +133,10 @@ static bool gen_jcc(struct gen *g, unsigned cc)
     if (!fits32(target))
         return false;
     flags_need(g);
-    goto_if(g, cc, target);
+    if (g->follow)
+        goto_if(g, cc ^ 1, (s64)g->off + g->in->len);
+    else
+        goto_if(g, cc, target);
     g->r10_group = g->r10_before;
     g->rax_home = g->rax_before;
     return true;
@@ -217,7 +220,10 @@ static bool gen_jmp(struct gen *g)
     if (g->in->op[0].kind == X86_OPND_IMM) {
         if (!fits32(relative_target(g)))
             return false;
-        gen_goto(g, relative_target(g));
+        if (!g->follow)
+            gen_goto(g, relative_target(g));
+        g->r10_group = g->r10_before;
+        g->rax_home = g->rax_before;
         return true;
     }
     if (!load_target(g))

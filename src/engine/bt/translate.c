@@ -5,12 +5,15 @@
 
 #include "engine/bt/gen.h"
 #include "x86/mmu.h"
+#include "x86/optable.h"
 
 /* --- decoding ---------------------------------------------------------------------------------- */
 
 struct run {
     struct x86_insn insn[BLOCK_INSNS_MAX];
-    unsigned n, bytes;
+    u16 off[BLOCK_INSNS_MAX];     /* of each in the page */
+    bool follow[BLOCK_INSNS_MAX]; /* the next one is where this branch leads */
+    unsigned n, bytes;            /* bytes: from the first to the end of the last by address */
     u64 gpa2;
 };
 
@@ -37,33 +40,91 @@ bool insn_is_jcc(const struct x86_insn *in)
     }
 }
 
+/* Where a direct branch leads, as an offset in its page. */
+static s64 branch_target(const struct run *r, unsigned i)
+{
+    return (s64)r->off[i] + r->insn[i].len + (s64)r->insn[i].imm;
+}
+
+static bool is_near_jmp(const struct x86_insn *in)
+{
+    return in->mnemonic == ZYDIS_MNEMONIC_JMP && in->op[0].kind == X86_OPND_IMM &&
+           in->fn != x86_op_jmp_far;
+}
+
+/* Follows a branch that ends instruction i if that makes one longer run of it: a loop back to an
+ * instruction of the run is unrolled, a jump forward in the page is no branch at all. Never goes
+ * below the start: so a way around through blocks always has a link backwards, which looks for
+ * attention. */
+static bool follow_branch(struct run *r, unsigned i, unsigned max, unsigned *off)
+{
+    const struct x86_insn *in = &r->insn[i];
+    s64 target = branch_target(r, i);
+    bool jcc = insn_is_jcc(in);
+
+    if (!(jcc || is_near_jmp(in)) || target < r->off[0] || target >= PAGE_BYTES)
+        return false;
+    if (target > r->off[i]) {
+        if (jcc || i + 1 >= max)
+            return false;
+    } else {
+        unsigned head = 0;
+        while (head <= i && r->off[head] != target)
+            head++;
+        /* Bodies are equally long: the first pass through the loop ends here. */
+        if (!jcc || head > i || r->n + (i + 1 - head) > BLOCK_INSNS_MAX)
+            return false;
+    }
+    r->follow[i] = true;
+    *off = (unsigned)target;
+    return true;
+}
+
+/* Whether the run may go on behind instruction i. */
+static bool goes_on(struct run *r, unsigned i, unsigned *exits)
+{
+    const struct x86_insn *in = &r->insn[i];
+
+    if (!(in->flags & X86_INSN_ENDS_BLOCK) || gen_sys_goes_on(in))
+        return true;
+    return insn_is_jcc(in) && (*exits)++ < BLOCK_EXITS_MAX;
+}
+
 /* Decodes until control leaves, the page ends or there are enough. */
 static int decode_run(struct engine_vcpu *v, u64 gpa, const u8 *page, struct run *r)
 {
     struct x86_cpu *cpu = &v->cpu;
-    unsigned off = gpa & PAGE_MASK, exits = 0, max = v->vm->block_insns;
+    unsigned off = gpa & PAGE_MASK, exits = 0, max = v->vm->block_insns, end = off;
+    bool unrolled = false;
     u64 at;
 
     r->n = r->bytes = 0;
     r->gpa2 = ~0ull;
-    while (r->n < max && off < PAGE_BYTES) {
-        struct x86_insn *in = &r->insn[r->n];
+    while (r->n < (unrolled ? BLOCK_INSNS_MAX : max) && off < PAGE_BYTES) {
+        unsigned i = r->n;
+        struct x86_insn *in = &r->insn[i];
         int rc = x86_decode(cpu, page + off, PAGE_BYTES - off, in);
         if (rc == X86_DECODE_MORE) {
             if (r->n)
                 return X86_OK;
             rc = x86_fetch(cpu, in, &at, &r->gpa2);
             r->n = rc == X86_OK;
+            r->off[0] = (u16)off;
+            r->follow[0] = false;
             r->bytes = in->len;
             return rc;
         }
         if (rc != X86_OK)
             return r->n ? X86_OK : rc;
+        r->off[i] = (u16)off;
+        r->follow[i] = false;
         r->n++;
-        r->bytes += in->len;
         off += in->len;
-        if (in->flags & X86_INSN_ENDS_BLOCK && !gen_sys_goes_on(in) &&
-            !(insn_is_jcc(in) && exits++ < BLOCK_EXITS_MAX))
+        end = MAX(end, off);
+        r->bytes = end - r->off[0];
+        if (v->vm->unroll && follow_branch(r, i, max, &off))
+            unrolled |= off <= r->off[i];
+        else if (!goes_on(r, i, &exits))
             return X86_OK;
     }
     return X86_OK;
@@ -335,13 +396,16 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     g->e = (struct emit){.p = c->buf.w + c->region[c->current].used,
                          .end = c->buf.w + c->region[c->current].end,
                          .x = c->buf.x - c->buf.w};
-    g->off = gpa & PAGE_MASK;
     groups_find(g);
     emit_entries(g, r);
     for (unsigned i = 0; i < r->n && !g->ended; i++) {
+        g->off = r->off[i];
+        g->follow = r->follow[i];
         gen_insn(g, &r->insn[i], r->gpa2);
         g->off += r->insn[i].len;
     }
+    if (!g->ended && g->follow)
+        gen_goto(g, branch_target(r, r->n - 1));
     g->in = NULL;
     if (!g->ended)
         gen_goto(g, g->off);

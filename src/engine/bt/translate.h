@@ -3,7 +3,8 @@
 
 #include "engine/bt/cache.h"
 
-#define BLOCK_INSNS_MAX 40
+#define BLOCK_INSNS_MAX 64 /* with loops unrolled */
+#define BLOCK_INSNS     40
 #define BLOCK_EXITS_MAX 6 /* conditional branches that a block goes on behind */
 
 /* Translates the code at the vCPU's RIP, whose first byte is at gpa in `page`, for `mode`. *out is
