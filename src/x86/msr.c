@@ -3,6 +3,9 @@
 #include "x86/debug.h"
 #include "x86/exec.h"
 
+#define MSR_TSC_DEADLINE 0x6e0u
+#define MSR_FS_BASE      0xc0000100u /* GS_BASE and KERNEL_GS_BASE follow */
+
 #define MC_BANKS ARRAY_SIZE(((struct x86_state *)0)->mc_ctl)
 
 /* 8 variable ranges, fixed ranges, write-combining. */
@@ -413,12 +416,21 @@ static const struct msr_row *find_row(const struct x86_cpu *cpu, u32 msr)
     return NULL;
 }
 
+/* The bases that kernels move at every switch of tasks or entry need no search in the table. NULL:
+ * not one of them. */
+static u64 *quick_base(struct x86_cpu *cpu, u32 msr)
+{
+    unsigned i = msr - MSR_FS_BASE;
+
+    if (i > 2 || unlikely(!x86_has(cpu, X86_FEATURE_LM)))
+        return NULL;
+    return i == 2 ? &cpu->s.kernel_gs_base : &cpu->s.seg[X86_FS + i].base;
+}
+
 static u64 *state_field(struct x86_cpu *cpu, const struct msr_row *row)
 {
     return (u64 *)((u8 *)&cpu->s + row->offset);
 }
-
-#define MSR_TSC_DEADLINE 0x6e0u
 
 /* MSRs of the world around the processor. The APIC keeps IA32_TSC_DEADLINE in the world's time, the
  * guest writes it in its own; 0 disarms in both. */
@@ -443,8 +455,13 @@ static int world_write(struct x86_cpu *cpu, u32 msr, u64 val)
 
 int x86_msr_read(struct x86_cpu *cpu, u32 msr, u64 *val)
 {
-    const struct msr_row *row = find_row(cpu, msr);
+    const u64 *base = quick_base(cpu, msr);
 
+    if (base) {
+        *val = *base;
+        return X86_OK;
+    }
+    const struct msr_row *row = find_row(cpu, msr);
     if (!row)
         return world_read(cpu, msr, val);
     switch ((enum msr_kind)row->kind) {
@@ -460,8 +477,15 @@ int x86_msr_read(struct x86_cpu *cpu, u32 msr, u64 *val)
 
 int x86_msr_write(struct x86_cpu *cpu, u32 msr, u64 val)
 {
-    const struct msr_row *row = find_row(cpu, msr);
+    u64 *base = quick_base(cpu, msr);
 
+    if (base && x86_canonical(val)) {
+        *base = val;
+        cpu->seg_base[X86_FS] = cpu->s.seg[X86_FS].base; /* in every mode */
+        cpu->seg_base[X86_GS] = cpu->s.seg[X86_GS].base;
+        return X86_OK;
+    }
+    const struct msr_row *row = find_row(cpu, msr);
     if (!row)
         return world_write(cpu, msr, val);
     switch ((enum msr_kind)row->kind) {

@@ -31,25 +31,25 @@ struct walk_path {
 
 /* --- entries in memory ------------------------------------------------------------------------ */
 
-/* Where the host has the entry at gpa, to read it; NULL: not in memory. */
-static inline const u8 *entry_hva(struct x86_cpu *cpu, u64 gpa)
+/* Where the host has the page at gpa, to read paging structures; NULL: not in memory. */
+static inline const u8 *table_hva(struct x86_cpu *cpu, u64 gpa)
 {
-    unsigned i = gpa >> 12 & (X86_TLB_TABLES - 1);
     struct x86_tlb *t = &cpu->tlbs;
+    unsigned i = gpa >> 12 & (X86_TLB_TABLES - 1);
     struct x86_page pg;
 
-    if (unlikely(t->table[i].gpa != (gpa & ~4095ull))) {
-        if (!cpu->ops->page(cpu->world, gpa & ~4095ull, false, &pg))
+    if (unlikely(t->table[i].gpa != gpa)) {
+        if (!cpu->ops->page(cpu->world, gpa, false, &pg))
             return NULL;
-        t->table[i].gpa = gpa & ~4095ull;
+        t->table[i].gpa = gpa;
         t->table[i].hva = pg.hva;
     }
-    return t->table[i].hva + (gpa & 4095);
+    return t->table[i].hva;
 }
 
 static bool entry_read(struct x86_cpu *cpu, u64 gpa, unsigned bytes, bool peek, u64 *val)
 {
-    const u8 *p = entry_hva(cpu, gpa);
+    const u8 *p = table_hva(cpu, gpa & ~4095ull);
 
     if (!p) {
         if (peek)
@@ -57,6 +57,7 @@ static bool entry_read(struct x86_cpu *cpu, u64 gpa, unsigned bytes, bool peek, 
         *val = cpu->ops->mmio_read(cpu->world, gpa, bytes);
         return true;
     }
+    p += gpa & 4095;
     *val = bytes == 4 ? __atomic_load_n((const u32 *)p, __ATOMIC_RELAXED)
                       : __atomic_load_n((const u64 *)p, __ATOMIC_RELAXED);
     return true;
@@ -255,10 +256,10 @@ static bool walk_quick(struct x86_cpu *cpu, u64 lin, unsigned access, bool user,
     unsigned shift = 39;
 
     for (;; shift -= 9) {
-        const u8 *p = entry_hva(cpu, table + (lin >> shift & 511) * 8);
-        if (unlikely(!p))
+        const u64 *entries = (const u64 *)table_hva(cpu, table);
+        if (unlikely(!entries))
             return false;
-        val = __atomic_load_n((const u64 *)p, __ATOMIC_RELAXED);
+        val = __atomic_load_n(&entries[lin >> shift & 511], __ATOMIC_RELAXED);
         if (unlikely((val & fixed) != (PTE_P | PTE_A)))
             return false;
         all &= val;
