@@ -100,15 +100,7 @@ void x86_update_attention(struct x86_cpu *cpu)
 
 void x86_update_level(struct x86_cpu *cpu)
 {
-    const struct x86_state *s = &cpu->s;
-    bool ac = s->rflags & RFLAGS_AC;
-
-    if (s->cpl == 3)
-        cpu->mmu_set = X86_TLB_USER;
-    else
-        cpu->mmu_set = ac || !(s->cr4 & CR4_SMAP) ? X86_TLB_KERNEL_AC : X86_TLB_KERNEL;
-    cpu->align_check = s->cpl == 3 && ac && s->cr0 & CR0_AM;
-    x86_tlb_select(cpu);
+    x86_update_sets(cpu);
     x86_update_attention(cpu);
 }
 

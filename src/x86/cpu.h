@@ -232,6 +232,20 @@ static inline void x86_tlb_select(struct x86_cpu *cpu)
     cpu->tlb_mask = unlikely(cpu->align_check) ? 0 : s->mask;
 }
 
+/* What follows from CPL and RFLAGS.AC: which set is the current one. */
+static inline void x86_update_sets(struct x86_cpu *cpu)
+{
+    const struct x86_state *s = &cpu->s;
+    bool ac = s->rflags & RFLAGS_AC;
+
+    if (s->cpl == 3)
+        cpu->mmu_set = X86_TLB_USER;
+    else
+        cpu->mmu_set = ac || !(s->cr4 & CR4_SMAP) ? X86_TLB_KERNEL_AC : X86_TLB_KERNEL;
+    cpu->align_check = s->cpl == 3 && ac && s->cr0 & CR0_AM;
+    x86_tlb_select(cpu);
+}
+
 /* Recomputes derived state (and attn's SHADOW, STEP, HALT) from s; flushes nothing. */
 void x86_update_mode(struct x86_cpu *cpu);
 /* The same where only CPL, RFLAGS other than VM, shadow, activity, debug registers or what is

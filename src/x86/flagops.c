@@ -150,7 +150,8 @@ static int set_ac(struct x86_cpu *cpu, u64 ac)
 {
     if (cpu->s.cpl)
         return x86_ud(cpu);
-    x86_set_rflags(cpu, ac, RFLAGS_AC);
+    cpu->s.rflags = (cpu->s.rflags & ~(u64)RFLAGS_AC) | ac;
+    x86_update_sets(cpu);
     return X86_OK;
 }
 
