@@ -31,7 +31,7 @@ struct string_list {
 
 /* Fields as options.def names them; zero when not given. */
 struct options {
-    const char *engine, *kernel, *initrd, *append, *cpu, *bios, *script, *workdir, *console;
+    const char *engine, *kernel, *initrd, *append, *cpu, *bios, *script, *workdir, *console, *bt;
     struct string_list env, debugcon;
     u64 memory, cpus, timeout_ms, debug_exit;
     bool testdev, stats, quiet, json, help;

@@ -10,6 +10,7 @@
 #include "cli/outcome.h"
 #include "cli/report.h"
 #include "cli/session.h"
+#include "cli/tuning.h"
 #include "cli/verbs.h"
 #include "x86/cpuid.h"
 
@@ -38,6 +39,17 @@ static bool listed_choices(const struct options *o)
     for (const struct x86_model_name *m = x86_model_names; cpus && m->name; m++)
         printf("%-10s%s\n", m->name, m->summary);
     return engines || cpus;
+}
+
+static int check_tuning(const struct options *o, struct err *e)
+{
+    struct bt_config ignored;
+
+    if (!o->bt)
+        return 0;
+    if (o->engine && strcmp(o->engine, "auto") && strcmp(o->engine, "bt"))
+        return err_set(e, EINVAL, "option --bt is for engine bt, not for %s", o->engine);
+    return tuning_parse(o->bt, &ignored, e);
 }
 
 /* What cannot go together, before anything is opened. */
@@ -74,7 +86,7 @@ static int check_options(struct options *o, struct err *e)
         return err_set(e, EINVAL, "option --cpus: the engines of this version run one processor");
     if (o->debug_exit > 0xffff)
         return err_set(e, EINVAL, "option --debug-exit: ports go up to 0xffff");
-    return 0;
+    return check_tuning(o, e);
 }
 
 static void debug_byte(void *ctx, u8 byte)
@@ -123,6 +135,10 @@ static int configure(struct run *r, struct err *e)
             return rc;
     }
     r->cfg.engine = r->engine->engine;
+    if (o->bt && r->cfg.engine != &engine_bt)
+        return err_set(e, EINVAL, "option --bt: engine %s was chosen", r->engine->name);
+    if (o->bt && tuning_parse(o->bt, &r->cfg.bt, e))
+        return -EINVAL;
     r->cfg.cpu_model = o->cpu;
     r->cfg.cpus = (unsigned)o->cpus;
     r->cfg.ram_bytes = o->memory;

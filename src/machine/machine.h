@@ -16,6 +16,7 @@ struct serial;
 
 struct machine_config {
     const struct engine *engine;
+    struct bt_config bt;   /* engine bt: tuning */
     const char *cpu_model; /* NULL: the best of ours that the host can execute */
     unsigned cpus;         /* 1..VCPUS_MAX */
     u64 ram_bytes;

@@ -153,6 +153,7 @@ static int make_vcpus(struct machine *m, const struct machine_config *cfg, struc
         .mmio = m->mmio,
         .cpuid = &m->cpuid,
         .script = cfg->script,
+        .bt = cfg->bt,
         .clock = m->clock,
         .step = clock_step,
     };

@@ -146,8 +146,8 @@ struct x86_cpu {
     u64 lin_mask;            /* ~0 in 64-bit mode, else 0xffffffff */
     bool align_check;        /* #AC is on: CPL 3, CR0.AM, RFLAGS.AC */
 
-    /* The current TLB set, or the always-empty one while align_check is on; see x86_tlb_at. Any
-     * call that may fill or flush can move it. */
+    /* The current TLB set, or the always-empty one while align_check or no_hits is on; see
+     * x86_tlb_at. Any call that may fill or flush can move it. */
     struct x86_tlb_entry *tlb;
     u64 tlb_mask; /* (entries - 1) * X86_TLB_ENTRY_BYTES */
     struct x86_tlb_set *tlb_ac; /* KERNEL_AC of the current context */
@@ -170,6 +170,9 @@ struct x86_cpu {
     u64 phys_mask;                   /* bits below MAXPHYADDR */
     u32 apic_id; /* initial x2APIC id, for CPUID; set by who creates the cpu, after x86_cpu_init */
     bool intel;  /* vendor-dependent behaviour: GenuineIntel, else AuthenticAMD */
+    /* For tests: every probe of x86_tlb_at misses. Set by who creates the cpu, then
+     * x86_tlb_select. */
+    bool no_hits;
 
     struct x86_tlb tlbs;
 };
@@ -223,13 +226,15 @@ void x86_cpu_init(struct x86_cpu *cpu, const struct x86_ops *ops, void *world,
                   const struct x86_cpuid_model *cpuid);
 void x86_cpu_fini(struct x86_cpu *cpu);
 
-/* Points tlb and tlb_mask to the set that mmu_set and align_check ask for. */
+/* Points tlb and tlb_mask to the set that mmu_set, align_check and no_hits ask for. */
 static inline void x86_tlb_select(struct x86_cpu *cpu)
 {
     const struct x86_tlb_set *s = x86_tlb_set(cpu, cpu->mmu_set);
 
-    cpu->tlb = unlikely(cpu->align_check) ? &cpu->tlbs.none : s->entry;
-    cpu->tlb_mask = unlikely(cpu->align_check) ? 0 : s->mask;
+    bool empty = cpu->align_check || cpu->no_hits;
+
+    cpu->tlb = unlikely(empty) ? &cpu->tlbs.none : s->entry;
+    cpu->tlb_mask = unlikely(empty) ? 0 : s->mask;
 }
 
 /* What follows from CPL and RFLAGS.AC: which set is the current one. */

@@ -2,6 +2,7 @@
 #include "unit.h"
 
 #include "cli/options.h"
+#include "cli/tuning.h"
 
 static struct options o;
 static struct err e;
@@ -135,6 +136,28 @@ static void numbers(void **state)
     assert_false(parse_seconds(".5", &v));
 }
 
+static void tuning(void **state)
+{
+    struct bt_config bt;
+
+    assert_ok(tuning_parse("cache=512K", &bt, &e), e);
+    assert_int_equal(bt.code_cache, 512 * KiB);
+    assert_true(!bt.block_insns && !bt.no_chaining && !bt.no_hits);
+    assert_ok(tuning_parse("block=1,chain=off,miss=on,cache=2M", &bt, &e), e);
+    assert_true(bt.block_insns == 1 && bt.no_chaining && bt.no_hits && bt.code_cache == 2 * MiB);
+    assert_ok(tuning_parse("chain=on,miss=off", &bt, &e), e);
+    assert_true(!bt.no_chaining && !bt.no_hits);
+
+    assert_refused(tuning_parse("", &bt, &e), EINVAL, e, "not KEY=VALUE");
+    assert_refused(tuning_parse("chain", &bt, &e), EINVAL, e, "not KEY=VALUE");
+    assert_refused(tuning_parse("chain=off,", &bt, &e), EINVAL, e, "not KEY=VALUE");
+    assert_refused(tuning_parse("speed=9", &bt, &e), EINVAL, e, "unknown key 'speed'");
+    assert_refused(tuning_parse("chain=maybe", &bt, &e), EINVAL, e, "on or off");
+    assert_refused(tuning_parse("block=0", &bt, &e), EINVAL, e, "1 to 40");
+    assert_refused(tuning_parse("block=41", &bt, &e), EINVAL, e, "1 to 40");
+    assert_refused(tuning_parse("cache=511K", &bt, &e), EINVAL, e, "512K");
+}
+
 /* Letters and names are unique within a verb; lists of help and manual rely on the texts. */
 static void table(void **state)
 {
@@ -159,7 +182,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms),    cmocka_unit_test(command), cmocka_unit_test(lists),
         cmocka_unit_test(refusals), cmocka_unit_test(sizes),   cmocka_unit_test(numbers),
-        cmocka_unit_test(table),
+        cmocka_unit_test(tuning),   cmocka_unit_test(table),
     };
 
     return cmocka_run_group_tests_name("options", tests, NULL, NULL);

@@ -268,6 +268,8 @@ static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_e
     bt_ops.tlb_flushed = on_tlb_flushed;
     x86_cpu_init(&v->cpu, &bt_ops, &v->world, vm->cfg.cpuid);
     v->cpu.apic_id = id;
+    v->cpu.no_hits = vm->cfg.bt.no_hits;
+    x86_tlb_select(&v->cpu);
     bt_set_helpers(v);
     struct mem_listener l = {.code_written = on_code_written, .remapped = on_remapped, .ctx = v};
     int rc = mem_listen(vm->cfg.mem, &l);

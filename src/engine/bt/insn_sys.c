@@ -167,7 +167,7 @@ static void use_set(struct gen *g, unsigned set, struct hmem entry, struct hmem 
 
 static bool gen_stac_clac(struct gen *g, bool set)
 {
-    if (!kernel(g))
+    if (!kernel(g) || g->v->cpu.no_hits)
         return false;
     flags_save(g);
     test_cell(g, VOFF(cpu.s.cr4), CR4_SMAP);
