@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """run_guest.py - runs a guest test program under one engine; one TAP test a program
 
-usage: run_guest.py RING3 ENGINE IMAGE SOURCE
+usage: run_guest.py RING3 ENGINE[:TUNING] IMAGE SOURCE
+
+TUNING is what --bt takes.
 
 The program prints "FAIL ..." lines and "checks: N passed, M failed" on the debug console and leaves by
 the debug-exit port. Its source says in the header what is expected: "expected: all checks passed" or
@@ -29,8 +31,9 @@ def expected_checks(source):
 def run(ring3, engine, image):
     with tempfile.TemporaryDirectory() as tmp:
         out = os.path.join(tmp, "debugcon")
-        cmd = [ring3, "run", "-q", "-e", engine, "-k", image, "-m", "64",
-               "--debug-exit", "0xf4", "--debugcon", f"0xe9={out}"]
+        name, _, tuning = engine.partition(":")
+        cmd = [ring3, "run", "-q", "-e", name, *(["--bt", tuning] if tuning else []), "-k", image,
+               "-m", "64", "--debug-exit", "0xf4", "--debugcon", f"0xe9={out}"]
         try:
             p = subprocess.run(cmd, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S)
             status, err = p.returncode, p.stderr.decode(errors="replace")
