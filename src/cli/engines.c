@@ -42,9 +42,9 @@ int engine_probe(const struct engine_row *row, struct err *e)
     if (row->engine)
         return row->engine->probe ? row->engine->probe(e) : 0;
     if (strcmp(row->name, "kvm"))
-        return err_set(e, ENOSYS, "engine %s: not built in this version; use -e interp", row->name);
+        return err_set(e, ENOSYS, "engine %s: not built in this version; use -e bt", row->name);
     kvm_node(node, sizeof(node));
-    return err_set(e, ENOSYS, "engine kvm: not built in this version; use -e interp (%s)", node);
+    return err_set(e, ENOSYS, "engine kvm: not built in this version; use -e bt (%s)", node);
 }
 
 static const struct engine_row *by_name(const char *name)
