@@ -93,6 +93,7 @@ struct gen {
     unsigned n;
     struct group group[GROUPS_MAX];
     unsigned ngroups;
+    bool led; /* this instruction has checked for a group */
     struct insn_accesses access[64]; /* by instruction */
     /* What the scratch registers still hold, now and before this instruction, or -1: r10 the addend
      * of a group, rax the value of a guest register that lives in memory. */

@@ -299,7 +299,7 @@ static void lead_group(struct gen *g, struct group *o, const struct gea *a, s64 
         e_load(e, W64, H_R10, base_mem(H_R10, OFF_ADDEND));
         e_store(e, W64, group_cell(o), H_R10);
     }
-    o->live = true;
+    o->live = g->led = true;
 }
 
 /* Once the alignment of one member is known, so is that of all at the same distance. */

@@ -206,7 +206,8 @@ static void set_resume(struct gen *g, unsigned first)
 {
     for (unsigned i = first; i < g->ncold && !g->ended; i++) {
         struct cold *c = &g->cold[i];
-        if (c->no_resume || (c->kind != COLD_SLOW && c->kind != COLD_EXEC && c->kind != COLD_GENERIC))
+        /* Behind an instruction that C executed whole, what it would have checked is not so. */
+        if (c->no_resume || g->led || (c->kind != COLD_SLOW && c->kind != COLD_EXEC && c->kind != COLD_GENERIC))
             continue;
         c->resume = g->e.p;
         g->r10_group = g->rax_home = -1; /* not so there */
@@ -216,6 +217,7 @@ static void set_resume(struct gen *g, unsigned first)
 static void gen_insn(struct gen *g, const struct x86_insn *in, u64 gpa2)
 {
     unsigned first = g->ncold;
+    g->led = false;
     u32 fp_ok = g->fp_ok;
 
     g->in = in;
