@@ -32,7 +32,7 @@ static void on_tlb_flushed(void *w, u32 contexts, u64 lin, bool global)
     }
 }
 
-/* --- mode -------------------------------------------------------------------------------------- */
+/* --- mode ------------------------------------------------------------------------------------- */
 
 u32 tb_mode(const struct x86_cpu *cpu)
 {
@@ -52,7 +52,7 @@ u32 tb_mode(const struct x86_cpu *cpu)
     return mode;
 }
 
-/* --- events from memory ------------------------------------------------------------------------ */
+/* --- events from memory ----------------------------------------------------------------------- */
 
 static void on_code_written(void *ctx, u64 gpa, u64 len)
 {
@@ -111,7 +111,7 @@ static void take_over_writes(struct engine_vcpu *v)
         x86_tlb_flush(&v->cpu, true);
 }
 
-/* --- the loop ---------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static void enter(struct engine_vcpu *v, u64 host)
 {
@@ -189,7 +189,7 @@ static void bt_run(struct engine_vcpu *v, struct vcpu_exit *exit)
     add_stats(v);
 }
 
-/* --- engine ------------------------------------------------------------------------------------ */
+/* --- engine ----------------------------------------------------------------------------------- */
 
 static int bt_probe(struct err *e)
 {

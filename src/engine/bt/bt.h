@@ -35,7 +35,7 @@ static inline unsigned host_reg(unsigned guest)
     }
 }
 
-/* --- jump cache (IBTC): linear RIP to translated code ------------------------------------------ */
+/* --- jump cache (IBTC): linear RIP to translated code ----------------------------------------- */
 
 #define IBTC_START 1024u /* entries; doubled when they push each other out */
 #define IBTC_MAX   65536u
@@ -66,7 +66,7 @@ static inline struct ibtc_entry *ibtc_at(const struct ibtc *t, u64 rip)
     return &t->e[rip & t->mask];
 }
 
-/* --- translated code --------------------------------------------------------------------------- */
+/* --- translated code -------------------------------------------------------------------------- */
 
 /* A place in translated code that C may be called for. Offsets are from the start of the code
  * cache's executable view; 0: none. Lies in the code cache, behind the block's code. */

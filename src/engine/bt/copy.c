@@ -100,7 +100,7 @@ static struct raw parse(const struct gen *g)
     return r;
 }
 
-/* --- encoding ---------------------------------------------------------------------------------- */
+/* --- encoding --------------------------------------------------------------------------------- */
 
 static bool has_gpr(const struct x86_insn *in)
 {
@@ -176,7 +176,7 @@ static bool give_modrm(const struct gen *g, struct raw *r)
     return true;
 }
 
-/* --- registers --------------------------------------------------------------------------------- */
+/* --- registers -------------------------------------------------------------------------------- */
 
 static unsigned operand_host(const struct x86_operand *o)
 {

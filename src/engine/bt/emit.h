@@ -204,7 +204,7 @@ static inline void e_mov_imm64(struct emit *e, unsigned reg, u64 imm)
     e8(e, imm);
 }
 
-/* --- jumps: the address of the rel32 is what gets patched -------------------------------------- */
+/* --- jumps: the address of the rel32 is what gets patched ------------------------------------- */
 
 enum { CC_O = 0, CC_B = 2, CC_AE = 3, CC_E = 4, CC_NE = 5, CC_BE = 6, CC_A = 7 };
 

@@ -23,7 +23,7 @@ void emit_flags_restore(struct emit *e)
     EBYTES(e, "\x04\x7f\x9e"); /* add al, 0x7f (1 overflows); sahf */
 }
 
-/* --- the state --------------------------------------------------------------------------------- */
+/* --- the state -------------------------------------------------------------------------------- */
 
 void flags_save(struct gen *g)
 {
@@ -56,7 +56,7 @@ void flags_need(struct gen *g)
     }
 }
 
-/* --- what instructions do to flags ------------------------------------------------------------- */
+/* --- what instructions do to flags ------------------------------------------------------------ */
 
 /* A shift by zero changes no flags. */
 static bool may_keep_flags(const struct x86_insn *in)
@@ -109,7 +109,7 @@ bool flags_dead(const struct gen *g)
     return false;
 }
 
-/* --- recipes ----------------------------------------------------------------------------------- */
+/* --- recipes ---------------------------------------------------------------------------------- */
 
 u32 insn_writes(const struct x86_insn *in)
 {

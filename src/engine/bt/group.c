@@ -74,7 +74,7 @@ static bool follow_insn(struct follow *f, const struct x86_insn *in)
     return true;
 }
 
-/* --- membership -------------------------------------------------------------------------------- */
+/* --- membership ------------------------------------------------------------------------------- */
 
 static const struct x86_operand *mem_operand(const struct x86_insn *in)
 {

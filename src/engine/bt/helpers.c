@@ -14,7 +14,7 @@ struct decoded {
     struct x86_insn insn;
 };
 
-/* --- flags and vector registers between C and translated code ---------------------------------- */
+/* --- flags and vector registers between C and translated code --------------------------------- */
 
 static void to_c(struct engine_vcpu *v)
 {
@@ -53,7 +53,7 @@ static u32 fp_allowed(const struct engine_vcpu *v)
     return bits;
 }
 
-/* --- jump caches ------------------------------------------------------------------------------- */
+/* --- jump caches ------------------------------------------------------------------------------ */
 
 /* The table of the current address space, privilege and mode. */
 static bool choose_table(struct engine_vcpu *v)
@@ -101,7 +101,7 @@ static void remember(struct engine_vcpu *v, u64 rip, u64 lin, const u8 *host)
     v->ibtc_mask = t->mask * (u32)sizeof(struct ibtc_entry);
 }
 
-/* --- the next block ---------------------------------------------------------------------------- */
+/* --- the next block --------------------------------------------------------------------------- */
 
 /* X86_OK: *host is the code at RIP. */
 static int find_block(struct engine_vcpu *v, const u8 **host)
@@ -192,7 +192,7 @@ static u64 h_dead(struct engine_vcpu *v)
     return go_on(v, false);
 }
 
-/* --- one instruction by C ---------------------------------------------------------------------- */
+/* --- one instruction by C --------------------------------------------------------------------- */
 
 /* The instruction of a site that was not kept with its block. */
 static const struct x86_insn *site_insn(struct engine_vcpu *v, const struct site *s)
@@ -274,7 +274,7 @@ static u64 h_generic(struct engine_vcpu *v, const struct site *s)
     return execute(v, s);
 }
 
-/* --- memory accesses that missed --------------------------------------------------------------- */
+/* --- memory accesses that missed -------------------------------------------------------------- */
 
 static bool tlb_hits(const struct x86_cpu *cpu, u64 lin, bool write)
 {
@@ -331,7 +331,7 @@ static u64 h_slow(struct engine_vcpu *v, u64 lin, const struct site *s)
     return execute(v, s);
 }
 
-/* --- links and vector registers ---------------------------------------------------------------- */
+/* --- links and vector registers --------------------------------------------------------------- */
 
 static u64 h_link(struct engine_vcpu *v, u64 index)
 {

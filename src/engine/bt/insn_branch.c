@@ -4,7 +4,7 @@
 #include "engine/bt/gen.h"
 #include "x86/optable.h"
 
-/* --- leaving a block --------------------------------------------------------------------------- */
+/* --- leaving a block -------------------------------------------------------------------------- */
 
 /* Makes a jump (with its opcode, of `opcode_bytes`, emitted by the caller's function) a link. */
 static void link_here(struct gen *g, u8 *field, unsigned off, bool flags_saved)
@@ -107,7 +107,7 @@ static void goto_if(struct gen *g, unsigned cc, s64 target)
     g->fl = fl;
 }
 
-/* --- instructions ------------------------------------------------------------------------------ */
+/* --- instructions ----------------------------------------------------------------------------- */
 
 static unsigned slot_bytes(const struct gen *g)
 {

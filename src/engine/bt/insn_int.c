@@ -11,7 +11,7 @@ static const struct x86_operand *mem_operand(const struct x86_insn *in)
     return NULL;
 }
 
-/* --- flags ------------------------------------------------------------------------------------- */
+/* --- flags ------------------------------------------------------------------------------------ */
 
 /* Whether the instruction needs the flags that are there before it: it reads some, or leaves some
  * that will be looked at. */
@@ -22,7 +22,7 @@ static bool needs_flags(const struct gen *g)
     return in->flags_read || (in->flags_write && !flags_all_written(in) && !flags_dead(g));
 }
 
-/* --- copies ------------------------------------------------------------------------------------ */
+/* --- copies ----------------------------------------------------------------------------------- */
 
 /* Lowers the memory operand if there is one, brings the flags where they are wanted, and copies. */
 static bool gen_copy(struct gen *g, unsigned align)
@@ -109,7 +109,7 @@ static bool gen_lea(struct gen *g)
     return true;
 }
 
-/* --- rax implied ------------------------------------------------------------------------------- */
+/* --- rax implied ------------------------------------------------------------------------------ */
 
 /* CBW to CQO: sign extensions of rax. */
 static bool gen_extend(struct gen *g)
@@ -236,7 +236,7 @@ static bool gen_carry(struct gen *g)
     return true;
 }
 
-/* --- choice ------------------------------------------------------------------------------------ */
+/* --- choice ----------------------------------------------------------------------------------- */
 
 bool gen_int(struct gen *g)
 {

@@ -33,7 +33,7 @@ static void exec_if(struct gen *g, unsigned cc)
     cold_add(g, COLD_EXEC, e_jcc(&g->e, cc));
 }
 
-/* --- IF ---------------------------------------------------------------------------------------- */
+/* --- IF --------------------------------------------------------------------------------------- */
 
 static bool gen_cli(struct gen *g)
 {
@@ -58,7 +58,7 @@ static bool gen_sti(struct gen *g)
     return true;
 }
 
-/* --- PUSHF and POPF ---------------------------------------------------------------------------- */
+/* --- PUSHF and POPF --------------------------------------------------------------------------- */
 
 /* The image in tmp[1]. Flags are saved. */
 static void flags_image(struct gen *g)
@@ -136,7 +136,7 @@ static bool gen_popf(struct gen *g)
     return true;
 }
 
-/* --- segments and access rights ---------------------------------------------------------------- */
+/* --- segments and access rights --------------------------------------------------------------- */
 
 static bool gen_swapgs(struct gen *g)
 {
@@ -186,7 +186,7 @@ static bool gen_stac_clac(struct gen *g, bool set)
     return true;
 }
 
-/* --- moves ------------------------------------------------------------------------------------- */
+/* --- moves ------------------------------------------------------------------------------------ */
 
 static void load_guest(struct gen *g, unsigned guest, unsigned w, struct hmem from)
 {

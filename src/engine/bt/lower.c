@@ -9,7 +9,7 @@ _Static_assert(offsetof(struct x86_tlb_entry, tag_read) == 0 &&
                    sizeof(struct x86_tlb_entry) == 32,
                "the shape of a TLB entry is in the code below");
 
-/* --- addresses --------------------------------------------------------------------------------- */
+/* --- addresses -------------------------------------------------------------------------------- */
 
 /* What an operand is made of, in guest terms. */
 struct gea {

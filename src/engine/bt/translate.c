@@ -7,7 +7,7 @@
 #include "x86/mmu.h"
 #include "x86/optable.h"
 
-/* --- decoding ---------------------------------------------------------------------------------- */
+/* --- decoding --------------------------------------------------------------------------------- */
 
 struct run {
     struct x86_insn insn[BLOCK_INSNS_MAX];
@@ -130,7 +130,7 @@ static int decode_run(struct engine_vcpu *v, u64 gpa, const u8 *page, struct run
     return X86_OK;
 }
 
-/* --- where the flags are at the start ---------------------------------------------------------- */
+/* --- where the flags are at the start --------------------------------------------------------- */
 
 enum first_use { USE_NONE, USE_SAVES, USE_READS, USE_OVERWRITES };
 
@@ -182,7 +182,7 @@ static void emit_entries(struct gen *g, const struct run *r)
     }
 }
 
-/* --- instructions ------------------------------------------------------------------------------ */
+/* --- instructions ----------------------------------------------------------------------------- */
 
 /* C executes the instruction: the hot path loads the site's address and goes to a stub. */
 void gen_generic(struct gen *g, unsigned site_flags)
@@ -247,7 +247,7 @@ static void gen_insn(struct gen *g, const struct x86_insn *in, u64 gpa2)
     set_resume(g, first);
 }
 
-/* --- the cold parts ---------------------------------------------------------------------------- */
+/* --- the cold parts --------------------------------------------------------------------------- */
 
 static u32 off_or_zero(const struct gen *g, const u8 *p)
 {
@@ -366,7 +366,7 @@ static void emit_dead(struct gen *g, unsigned off)
     emit_leave(g, off, false);
 }
 
-/* --- a block ----------------------------------------------------------------------------------- */
+/* --- a block ---------------------------------------------------------------------------------- */
 
 static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const struct run *r)
 {
