@@ -89,6 +89,7 @@ struct link {
     u32 unlinked;     /* offset of the stub it leads to without a target */
     u16 off;          /* target in the page */
     bool flags_saved; /* which entry of the target it takes */
+    bool no_groups;   /* the target is of MODE_NO_GROUPS */
     u32 tb;           /* the block it is in */
     u32 next_in;      /* next link to the same target; index into links, 0 = none */
     u32 target;       /* block, 0 = none */

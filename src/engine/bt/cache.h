@@ -12,7 +12,7 @@
 #define CACHE_MIN_BYTES (512 * KiB)
 #define CACHE_STUBS     (16 * KiB)
 #define BLOCK_CODE_MAX  (48 * KiB) /* what one block may take; see translate.c */
-#define BLOCK_LINKS_MAX 64
+#define BLOCK_LINKS_MAX 192
 
 struct cpage;
 

@@ -200,6 +200,8 @@ bool copy_keeps_r10(const struct gen *g);
 
 /* Leaves the block (insn_branch.c). */
 void gen_goto(struct gen *g, s64 target);      /* RIP = code_base + target */
+/* Makes the jump with this rel32, aligned, a link to the block at `off`. */
+struct link *gen_link(struct gen *g, u8 *field, unsigned off, bool flags_saved);
 void gen_ibtc(struct gen *g, struct cold *miss); /* RIP in rax; flags are saved */
 
 static inline u8 *here(struct gen *g)

@@ -339,7 +339,7 @@ static u64 h_link(struct engine_vcpu *v, u64 index)
     struct link *l = &c->links[index];
     const struct tb *from = &c->tbs[l->tb];
     u64 gpa = (from->gpa & ~PAGE_MASK) | l->off;
-    u32 epoch = c->epoch;
+    u32 epoch = c->epoch, mode = v->mode | (l->no_groups ? MODE_NO_GROUPS : 0);
     unsigned flags;
 
     to_c(v);
@@ -347,11 +347,11 @@ static u64 h_link(struct engine_vcpu *v, u64 index)
     if (x86_attn(&v->cpu) || from->dead)
         return go_on(v, false);
     lock_take(&c->lock);
-    struct tb *tb = cache_find_locked(c, gpa, v->mode);
+    struct tb *tb = cache_find_locked(c, gpa, mode);
     lock_drop(&c->lock);
     if (!tb) {
         const u8 *page = mem_page(v->vm->cfg.mem, gpa & ~PAGE_MASK, false, &flags);
-        if (!page || translate(v, gpa, v->mode, page, &tb) != X86_OK)
+        if (!page || translate(v, gpa, mode, page, &tb) != X86_OK)
             return go_on(v, false);
     }
     lock_take(&c->lock);

@@ -6,8 +6,7 @@
 
 /* --- leaving a block -------------------------------------------------------------------------- */
 
-/* Makes a jump (with its opcode, of `opcode_bytes`, emitted by the caller's function) a link. */
-static void link_here(struct gen *g, u8 *field, unsigned off, bool flags_saved)
+struct link *gen_link(struct gen *g, u8 *field, unsigned off, bool flags_saved)
 {
     struct cold *c = cold_add(g, COLD_LINK, field);
     struct link *l = cache_link_add_locked(g->c, g->tb);
@@ -18,6 +17,7 @@ static void link_here(struct gen *g, u8 *field, unsigned off, bool flags_saved)
     c->off = (u16)off;
     c->save_flags = !flags_saved;
     c->link = (u32)(l - g->c->links);
+    return l;
 }
 
 static bool in_page(s64 target)
@@ -81,7 +81,7 @@ void gen_goto(struct gen *g, s64 target)
         flags_need(g);
     e_align_rel32(&g->e, 1);
     bool saved = g->fl != FL_NATIVE;
-    link_here(g, e_jmp(&g->e), (unsigned)target, saved);
+    gen_link(g, e_jmp(&g->e), (unsigned)target, saved);
 }
 
 /* To target if condition cc holds; the host's flags are valid. */
@@ -91,7 +91,7 @@ static void goto_if(struct gen *g, unsigned cc, s64 target)
 
     if (in_page(target) && target > (s64)g->off && g->linking) {
         e_align_rel32(&g->e, 2);
-        link_here(g, e_jcc(&g->e, cc), (unsigned)target, fl != FL_NATIVE);
+        gen_link(g, e_jcc(&g->e, cc), (unsigned)target, fl != FL_NATIVE);
         return;
     }
     if (!in_page(target) || !g->linking) {

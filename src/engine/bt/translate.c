@@ -52,6 +52,22 @@ static bool is_near_jmp(const struct x86_insn *in)
            in->fn != x86_op_jmp_far;
 }
 
+/* Whether the loop that instruction i closes gets another copy. There are 2, 4, 8 ... of them: what
+ * they access together then rarely crosses a page. */
+static bool unroll_again(const struct run *r, unsigned i, s64 target)
+{
+    unsigned head = i, first = 0;
+
+    while (r->off[head] != target)
+        if (head-- == 0)
+            return false;
+    while (r->off[first] != target)
+        first++;
+    unsigned body = i + 1 - head, copies = (i + 1 - first) / body;
+    bool complete = !(copies & (copies - 1));
+    return !complete || r->n + copies * body <= BLOCK_INSNS_MAX;
+}
+
 /* Follows a branch that ends instruction i if that makes one longer run of it: a loop back to an
  * instruction of the run is unrolled, a jump forward in the page is no branch at all. Never goes
  * below the start: so a way around through blocks always has a link backwards, which looks for
@@ -68,11 +84,7 @@ static bool follow_branch(struct run *r, unsigned i, unsigned max, unsigned *off
         if (jcc || i + 1 >= max)
             return false;
     } else {
-        unsigned head = 0;
-        while (head <= i && r->off[head] != target)
-            head++;
-        /* Bodies are equally long: the first pass through the loop ends here. */
-        if (!jcc || head > i || r->n + (i + 1 - head) > BLOCK_INSNS_MAX)
+        if (!jcc || !unroll_again(r, i, target))
             return false;
     }
     r->follow[i] = true;
@@ -284,6 +296,12 @@ static void emit_slow(struct gen *g, const struct cold *c)
         ebytes(e, c->recipe.code, c->recipe.len);
         emit_flags_save(e);
         e_load(e, W64, H_RAX, CELL(tmp[2]));
+    }
+    if (c->flags & SITE_GROUP && g->linking) {
+        /* The page was right: the range leaves it. */
+        e_alu_imm(e, W64, 7, H_RAX, 4095);
+        e_align_rel32(e, 2);
+        gen_link(g, e_jcc(e, CC_BE), c->off, true)->no_groups = true;
     }
     if (c->stack)
         e_rm(e, W64, 0x33, H_RAX, CELL(stack_tag));
