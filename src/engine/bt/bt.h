@@ -61,9 +61,14 @@ struct ibtc {
 
 #define BT_KERNEL_TABLE X86_TLB_CONTEXTS
 
+/* An entry's offset is bits of a product, in the place where they count entries of 16 bytes. */
+#define IBTC_FACTOR 0x9e3779b1u
+#define IBTC_SHIFT  12
+_Static_assert(sizeof(struct ibtc_entry) == 16, "translated code counts on it");
+
 static inline struct ibtc_entry *ibtc_at(const struct ibtc *t, u64 rip)
 {
-    return &t->e[rip & t->mask];
+    return &t->e[((u32)rip * IBTC_FACTOR >> IBTC_SHIFT) / sizeof(struct ibtc_entry) & t->mask];
 }
 
 /* --- translated code -------------------------------------------------------------------------- */

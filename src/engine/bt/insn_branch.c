@@ -44,8 +44,10 @@ void gen_ibtc(struct gen *g, struct cold *miss)
     }
     e_alu_mem_imm(e, W32, 7, CELL(cpu.attn), 0);
     c->from[c->nfrom++] = e_jcc(e, CC_NE);
-    e_mov(e, W32, H_R10, H_RAX);
-    EBYTES(e, "\x41\xc1\xe2\x04");             /* shl r10d, log2 of an entry's bytes */
+    e_rr(e, W32, 0x69, H_R10, H_RAX); /* imul r10d, eax, IBTC_FACTOR */
+    e4(e, IBTC_FACTOR);
+    EBYTES(e, "\x41\xc1\xea"); /* shr r10d, IBTC_SHIFT */
+    e1(e, IBTC_SHIFT);
     e_rm(e, W32, 0x23, H_R10, CELL(ibtc_mask)); /* which is in bytes */
     e_rm(e, W64, 0x03, H_R10, CELL(ibtc));
     e_rm(e, W64, 0x3b, H_RAX, base_mem(H_R10, 0));
