@@ -84,9 +84,8 @@ struct site {
 
 #define SITE_WRITE BIT(0)
 #define SITE_FP    BIT(1) /* the code behind it counts on vector registers being loaded */
-#define SITE_CROSS BIT(2) /* the instruction continues in the next page */
-#define SITE_KEPT  BIT(3) /* the decoded instruction is kept with the block */
-#define SITE_GROUP BIT(4) /* the access stands for several, which count on it (group.c) */
+#define SITE_KEPT  BIT(2) /* the decoded instruction is kept with the block */
+#define SITE_GROUP BIT(3) /* the access stands for several, which count on it (group.c) */
 
 /* A direct jump inside a page that may be patched to lead to its target. */
 struct link {
@@ -100,6 +99,8 @@ struct link {
     u32 target;       /* block, 0 = none */
 };
 
+/* A block with a second page is one instruction long and is reached through C or a jump cache only,
+ * so that a change of the page's translation is noticed. */
 struct tb {
     u64 gpa;          /* of its first instruction */
     u64 gpa2;         /* page it continues in, ~0 = none */
@@ -220,6 +221,8 @@ void ibtc_clear(struct ibtc *t);
 /* Enters a block found through the linear page of `lin`; `local`: by a translation that is not
  * global. May move the entries. */
 void ibtc_add(struct ibtc *t, u64 rip, u64 lin, bool local, const u8 *host);
+/* The block just entered continues in this page. */
+void ibtc_add_page(struct ibtc *t, u64 lin, bool local);
 bool ibtc_has_page(const struct ibtc *t, u64 lin); /* false: surely not */
 
 size_t bt_decoded_bytes(void);

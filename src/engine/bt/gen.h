@@ -187,7 +187,7 @@ bool gen_branch(struct gen *g); /* insn_branch.c */
 bool gen_sys(struct gen *g);    /* insn_sys.c */
 /* Whether the decoder may go on behind it though it is marked as the end of a block. */
 bool gen_sys_goes_on(const struct x86_insn *in);
-void gen_generic(struct gen *g, unsigned site_flags);
+void gen_generic(struct gen *g);
 
 /* Re-encodes the current instruction with its registers and the memory operand replaced (copy.c).
  * False: it needs more scratch registers than there are. */
@@ -200,6 +200,7 @@ bool copy_keeps_r10(const struct gen *g);
 
 /* Leaves the block (insn_branch.c). */
 void gen_goto(struct gen *g, s64 target);      /* RIP = code_base + target */
+void gen_goto_ibtc(struct gen *g, s64 target); /* the same, through the jump cache */
 /* Makes the jump with this rel32, aligned, a link to the block at `off`. */
 struct link *gen_link(struct gen *g, u8 *field, unsigned off, bool flags_saved);
 void gen_ibtc(struct gen *g, struct cold *miss); /* RIP in rax; flags are saved */

@@ -157,7 +157,7 @@ void groups_find(struct gen *g)
         struct insn_accesses *a = &g->access[i];
 
         a->mem.group = a->stack.group = -1;
-        if (!g->code64 || g->mode & MODE_NO_GROUPS)
+        if (!g->code64 || g->mode & MODE_NO_GROUPS || g->tb->gpa2 != ~0ull)
             continue;
         if (o)
             join_mem(g, &f, in, o, &a->mem);

@@ -86,22 +86,44 @@ static bool choose_table(struct engine_vcpu *v)
     return true;
 }
 
-static void remember(struct engine_vcpu *v, u64 rip, u64 lin, const u8 *host)
+static bool is_local(struct engine_vcpu *v, u64 lin)
 {
     const struct x86_tlb_set *set = x86_tlb_set(&v->cpu, v->cpu.mmu_set);
+
+    return !set->info || !(set->info[lin >> 12 & set->mask / X86_TLB_ENTRY_BYTES] &
+                           X86_TLB_INFO_GLOBAL);
+}
+
+static void remember(struct engine_vcpu *v, u64 rip, u64 lin, const struct tb *tb, const u8 *host)
+{
     struct ibtc *t = v->in_use;
+    u64 lin2 = (lin | PAGE_MASK) + 1;
 
     if (!v->vm->linking)
         return;
-    bool local = !set->info || !(set->info[lin >> 12 & set->mask / X86_TLB_ENTRY_BYTES] &
-                                 X86_TLB_INFO_GLOBAL);
     t->ctx = v->cpu.tlb_ctx;
-    ibtc_add(t, rip, lin, local, host);
+    ibtc_add(t, rip, lin, is_local(v, lin), host);
+    if (tb->gpa2 != ~0ull)
+        ibtc_add_page(t, lin2, is_local(v, lin2));
     v->ibtc = t->e;
     v->ibtc_mask = t->mask * (u32)sizeof(struct ibtc_entry);
 }
 
 /* --- the next block --------------------------------------------------------------------------- */
+
+/* Whether the second page of a block's instruction is the one it was decoded from. */
+static int second_page(struct engine_vcpu *v, const struct tb *tb, u64 lin, bool *same)
+{
+    u64 gpa = 0;
+    const u8 *hva;
+
+    *same = true;
+    if (likely(tb->gpa2 == ~0ull))
+        return X86_OK;
+    TRY(x86_lin_fetch(&v->cpu, ((lin | PAGE_MASK) + 1) & v->cpu.lin_mask, &gpa, &hva));
+    *same = (gpa & ~PAGE_MASK) == tb->gpa2;
+    return X86_OK;
+}
 
 /* X86_OK: *host is the code at RIP. */
 static int find_block(struct engine_vcpu *v, const u8 **host)
@@ -123,10 +145,16 @@ static int find_block(struct engine_vcpu *v, const u8 **host)
     lock_drop(&c->lock);
     if (!tb)
         TRY(translate(v, gpa, v->mode, hva - (gpa & PAGE_MASK), &tb));
+    bool same;
+    TRY(second_page(v, tb, lin, &same));
+    if (unlikely(!same)) {
+        v->step = true;
+        return X86_OK;
+    }
     *host = cache_x(c, tb->entry_saved);
     if (c->epoch != v->epoch && !choose_table(v))
         return X86_OK;
-    remember(v, rip, lin, *host);
+    remember(v, rip, lin, tb, *host);
     return X86_OK;
 }
 
@@ -234,37 +262,20 @@ static u64 finish(struct engine_vcpu *v, const struct site *s, int rc, u64 next)
     return go_on(v, true);
 }
 
-/* Whether the second page of an instruction is still the one it was decoded from. */
-static int cross_check(struct engine_vcpu *v, const struct site *s, bool *same)
-{
-    struct x86_cpu *cpu = &v->cpu;
-    u64 gpa = 0, lin = (v->code_base + PAGE_BYTES) & cpu->lin_mask;
-    const u8 *hva;
-
-    TRY(x86_lin_fetch(cpu, lin, &gpa, &hva));
-    *same = (gpa & ~PAGE_MASK) == v->vm->cache->tbs[s->tb].gpa2;
-    return X86_OK;
-}
-
 static u64 execute(struct engine_vcpu *v, const struct site *s)
 {
     struct x86_cpu *cpu = &v->cpu;
-    bool same = true;
-    int rc = X86_OK;
 
     to_c(v);
     cpu->s.rip = v->code_base + s->off;
     const struct x86_insn *in = site_insn(v, s);
-    if (s->flags & SITE_CROSS)
-        rc = cross_check(v, s, &same);
-    if (unlikely(!in || !same)) {
+    if (unlikely(!in)) {
         v->step = true;
         v->rc = X86_OK;
         return 0;
     }
     u64 next = cpu->s.rip + in->len;
-    if (rc == X86_OK)
-        rc = x86_exec(cpu, in);
+    int rc = x86_exec(cpu, in);
     return finish(v, s, rc, next);
 }
 
@@ -354,6 +365,8 @@ static u64 h_link(struct engine_vcpu *v, u64 index)
         if (!page || translate(v, gpa, mode, page, &tb) != X86_OK)
             return go_on(v, false);
     }
+    if (tb->gpa2 != ~0ull)
+        return go_on(v, true);
     lock_take(&c->lock);
     if (c->epoch == epoch && !from->dead)
         cache_link_locked(c, l, tb);

@@ -65,7 +65,6 @@ static void grow(struct ibtc *t)
 
 void ibtc_add(struct ibtc *t, u64 rip, u64 lin, bool local, const u8 *host)
 {
-    u64 page = lin >> 12;
     struct ibtc_entry *e = ibtc_at(t, rip);
 
     if (e->rip != IBTC_EMPTY && e->rip != rip && ++t->evicted > t->mask / 4 &&
@@ -75,6 +74,13 @@ void ibtc_add(struct ibtc *t, u64 rip, u64 lin, bool local, const u8 *host)
     }
     *e = (struct ibtc_entry){rip, host};
     t->used = true;
+    ibtc_add_page(t, lin, local);
+}
+
+void ibtc_add_page(struct ibtc *t, u64 lin, bool local)
+{
+    u64 page = lin >> 12;
+
     t->local |= local;
     t->pages[page & 63] |= BIT64(page >> 6 & 63);
 }

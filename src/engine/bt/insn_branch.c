@@ -66,15 +66,21 @@ static void load_rip(struct gen *g, s64 target)
     e_lea(&g->e, g->code64 ? W64 : W32, H_RAX, base_mem(H_RAX, (s32)target));
 }
 
-void gen_goto(struct gen *g, s64 target)
+void gen_goto_ibtc(struct gen *g, s64 target)
 {
     g->ended = true;
+    flags_save(g);
+    load_rip(g, target);
+    gen_ibtc(g, NULL);
+}
+
+void gen_goto(struct gen *g, s64 target)
+{
     if (!in_page(target) || !g->linking) {
-        flags_save(g);
-        load_rip(g, target);
-        gen_ibtc(g, NULL);
+        gen_goto_ibtc(g, target);
         return;
     }
+    g->ended = true;
     if (target <= (s64)g->off) {
         flags_save(g);
         attention_check(g, (unsigned)target);

@@ -210,6 +210,38 @@ static bool gen_mov_from_cr(struct gen *g)
     return true;
 }
 
+/* MOV r, Sreg and MOV m16, Sreg. */
+static bool gen_mov_from_sreg(struct gen *g)
+{
+    const struct x86_insn *in = g->in;
+    const struct x86_operand *o = &in->op[0];
+    struct emit *e = &g->e;
+    struct hmem sel = cell(VOFF(cpu.s.seg) + sizeof(struct x86_seg) * in->op[1].reg +
+                           offsetof(struct x86_seg, sel));
+
+    if (o->kind == X86_OPND_REG) {
+        if (o->size < 4)
+            return false;
+        e1(e, 0x65);
+        EBYTES(e, "\x0f\xb7"); /* movzx eax, word gs:[sel] */
+        e_modrm_mem(e, H_RAX, &sel);
+        if (host_reg(o->reg) == H_NONE)
+            e_store(e, W64, cell(GPR_OFF(o->reg)), H_RAX);
+        else
+            e_mov(e, W32, host_reg(o->reg), H_RAX);
+        return true;
+    }
+    if (!lower_can(g))
+        return false;
+    struct hmem m = lower_mem(g, 2, 1, LOW_WRITE | LOW_RAX_FREE);
+    e1(e, 0x65);
+    EBYTES(e, "\x0f\xb7");
+    e_modrm_mem(e, H_RAX, &sel);
+    e1(e, 0x66);
+    e_store(e, W32, m, H_RAX);
+    return true;
+}
+
 /* RDFSBASE and RDGSBASE. */
 static bool gen_read_base(struct gen *g, unsigned seg)
 {
@@ -247,7 +279,8 @@ bool gen_sys(struct gen *g)
     case ZYDIS_MNEMONIC_SWAPGS: return gen_swapgs(g);
     case ZYDIS_MNEMONIC_STAC: return gen_stac_clac(g, true);
     case ZYDIS_MNEMONIC_CLAC: return gen_stac_clac(g, false);
-    case ZYDIS_MNEMONIC_MOV: return gen_mov_from_cr(g);
+    case ZYDIS_MNEMONIC_MOV:
+        return g->in->fn == x86_op_mov_from_sreg ? gen_mov_from_sreg(g) : gen_mov_from_cr(g);
     case ZYDIS_MNEMONIC_RDFSBASE: return gen_read_base(g, X86_FS);
     case ZYDIS_MNEMONIC_RDGSBASE: return gen_read_base(g, X86_GS);
     default: return false;
@@ -258,5 +291,5 @@ bool gen_sys_goes_on(const struct x86_insn *in)
 {
     return in->mnemonic == ZYDIS_MNEMONIC_STI || in->mnemonic == ZYDIS_MNEMONIC_POPFQ ||
            in->mnemonic == ZYDIS_MNEMONIC_SERIALIZE ||
-           in->fn == x86_op_mov_from_cr;
+           in->fn == x86_op_mov_from_cr || in->fn == x86_op_mov_from_sreg;
 }

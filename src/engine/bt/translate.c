@@ -13,6 +13,7 @@ struct run {
     struct x86_insn insn[BLOCK_INSNS_MAX];
     u16 off[BLOCK_INSNS_MAX];     /* of each in the page */
     bool follow[BLOCK_INSNS_MAX]; /* the next one is where this branch leads */
+    bool crossing;                /* behind it comes an instruction that crosses into the next page */
     unsigned n, bytes;            /* bytes: from the first to the end of the last by address */
     u64 gpa2;
 };
@@ -112,11 +113,13 @@ static int decode_run(struct engine_vcpu *v, u64 gpa, const u8 *page, struct run
 
     r->n = r->bytes = 0;
     r->gpa2 = ~0ull;
+    r->crossing = false;
     while (r->n < (unrolled ? BLOCK_INSNS_MAX : max) && off < PAGE_BYTES) {
         unsigned i = r->n;
         struct x86_insn *in = &r->insn[i];
         int rc = x86_decode(cpu, page + off, PAGE_BYTES - off, in);
         if (rc == X86_DECODE_MORE) {
+            r->crossing = r->n != 0;
             if (r->n)
                 return X86_OK;
             rc = x86_fetch(cpu, in, &at, &r->gpa2);
@@ -197,12 +200,12 @@ static void emit_entries(struct gen *g, const struct run *r)
 /* --- instructions ----------------------------------------------------------------------------- */
 
 /* C executes the instruction: the hot path loads the site's address and goes to a stub. */
-void gen_generic(struct gen *g, unsigned site_flags)
+void gen_generic(struct gen *g)
 {
     flags_save(g);
     struct cold *c = cold_add(g, COLD_GENERIC, e_lea_rip(&g->e, H_R10));
 
-    c->flags = (u8)(site_flags | SITE_KEPT);
+    c->flags = SITE_KEPT;
     c->in = g->in;
     e_jmp_to(&g->e, g->c->buf.w + bt_stubs.generic);
     g->fp_ok = 0;
@@ -226,7 +229,7 @@ static void set_resume(struct gen *g, unsigned first)
     }
 }
 
-static void gen_insn(struct gen *g, const struct x86_insn *in, u64 gpa2)
+static void gen_insn(struct gen *g, const struct x86_insn *in)
 {
     unsigned first = g->ncold;
     g->led = false;
@@ -241,9 +244,9 @@ static void gen_insn(struct gen *g, const struct x86_insn *in, u64 gpa2)
     u8 *start = g->e.p;
     enum fl fl = g->fl;
     struct recipe recipe = g->recipe;
-    bool done = gpa2 == ~0ull && (in->kind == X86_KIND_VEC
-                                      ? gen_vec(g)
-                                      : gen_branch(g) || gen_stack(g) || gen_int(g) || gen_sys(g));
+    bool done = in->kind == X86_KIND_VEC
+                    ? gen_vec(g)
+                    : gen_branch(g) || gen_stack(g) || gen_int(g) || gen_sys(g);
     if (!done) {
         if (g->e.p != start || g->ncold != first) { /* declined half-way: take it back */
             g->e.p = start;
@@ -252,8 +255,8 @@ static void gen_insn(struct gen *g, const struct x86_insn *in, u64 gpa2)
             g->recipe = recipe;
             g->fp_ok = fp_ok;
         }
-        gen_generic(g, gpa2 != ~0ull ? SITE_CROSS : 0);
-        if (in->flags & X86_INSN_ENDS_BLOCK || gpa2 != ~0ull)
+        gen_generic(g);
+        if (in->flags & X86_INSN_ENDS_BLOCK)
             g->ended = true; /* the stub finds the next block */
     }
     set_resume(g, first);
@@ -421,14 +424,14 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     for (unsigned i = 0; i < r->n && !g->ended; i++) {
         g->off = r->off[i];
         g->follow = r->follow[i];
-        gen_insn(g, &r->insn[i], r->gpa2);
+        gen_insn(g, &r->insn[i]);
         g->off += r->insn[i].len;
     }
     if (!g->ended && g->follow)
         gen_goto(g, branch_target(r, r->n - 1));
     g->in = NULL;
     if (!g->ended)
-        gen_goto(g, g->off);
+        r->crossing ? gen_goto_ibtc(g, g->off) : gen_goto(g, g->off);
     emit_cold(g);
     emit_dead(g, gpa & PAGE_MASK);
     ASSERT(g->e.p < g->e.end);
