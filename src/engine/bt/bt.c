@@ -15,6 +15,11 @@
 
 /* --- events from the TLB ---------------------------------------------------------------------- */
 
+void bt_new_link_gen(struct engine_vcpu *v)
+{
+    v->link_gen = __atomic_add_fetch(&v->vm->link_gens, 1, __ATOMIC_RELAXED);
+}
+
 /* Jump caches follow the TLB: what a table names was found through translations that are void. */
 static void on_tlb_flushed(void *w, u32 contexts, u64 lin, bool global)
 {
@@ -27,8 +32,11 @@ static void on_tlb_flushed(void *w, u32 contexts, u64 lin, bool global)
         if (!t || !t->used)
             continue;
         bool ours = i == BT_KERNEL_TABLE ? t->local : contexts >> i & 1;
-        if ((global || ours) && (all || ibtc_has_page(t, lin)))
-            ibtc_clear(t);
+        if (!(global || ours) || !(all || ibtc_has_page(t, lin)))
+            continue;
+        ibtc_clear(t);
+        if (i == BT_KERNEL_TABLE)
+            bt_new_link_gen(v);
     }
 }
 
@@ -250,6 +258,7 @@ static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_e
     v->vm = vm;
     v->self = v;
     v->stack_tag = X86_TLB_NONE;
+    bt_new_link_gen(v);
     v->host_mxcsr = MXCSR_INIT;
     lock_init(&v->lock);
     v->decoded = calloc(1, bt_decoded_bytes());

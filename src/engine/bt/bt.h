@@ -87,16 +87,21 @@ struct site {
 #define SITE_KEPT  BIT(2) /* the decoded instruction is kept with the block */
 #define SITE_GROUP BIT(3) /* the access stands for several, which count on it (group.c) */
 
-/* A direct jump inside a page that may be patched to lead to its target. */
+/* A direct jump that may be patched to lead to its target. One to another page (`guard` not 0) is
+ * taken while engine_vcpu.link_gen is what it was when the target was found; only kernels have them,
+ * to pages with global translations. */
 struct link {
     u32 field;        /* offset of the rel32 */
     u32 unlinked;     /* offset of the stub it leads to without a target */
-    u16 off;          /* target in the page */
+    u32 guard;        /* offset of the immediate that link_gen is compared with */
+    u32 guard_field;  /* offset of the rel32 taken when they differ */
+    u32 probe;        /* offset of the code that asks the jump cache instead */
+    s32 target;       /* RIP relative to code_base */
     bool flags_saved; /* which entry of the target it takes */
     bool no_groups;   /* the target is of MODE_NO_GROUPS */
     u32 tb;           /* the block it is in */
     u32 next_in;      /* next link to the same target; index into links, 0 = none */
-    u32 target;       /* block, 0 = none */
+    u32 tb_to;        /* block, 0 = none */
 };
 
 /* A block with a second page is one instruction long and is reached through C or a jump cache only,
@@ -134,6 +139,7 @@ struct engine_vm {
     unsigned block_insns; /* most instructions in a block, unrolled loops apart */
     bool unroll;          /* blocks follow branches */
     bool linking;         /* blocks lead to each other, not through C */
+    u32 link_gens;        /* handed out as link_gen; atomic */
     struct bt_stats stats; /* added up when vCPUs leave run */
 };
 
@@ -154,6 +160,7 @@ struct engine_vcpu {
     u32 fp_reload;  /* set by C: load them before going back, fp_ready becomes this */
     struct ibtc_entry *ibtc; /* the table in use; the mask is in bytes */
     u32 ibtc_mask;
+    u32 link_gen; /* changes when kernel code may have got other translations */
     struct engine_vcpu *self;
     u64 (*h_next)(struct engine_vcpu *v);
     u64 (*h_dead)(struct engine_vcpu *v);
@@ -200,6 +207,9 @@ u32 tb_mode(const struct x86_cpu *cpu);
 
 /* bt.c: the page is about to be read as code: writes to it are reported from now on. */
 void bt_mark_code(struct engine_vcpu *v, u64 gpa_page);
+
+/* bt.c: links between pages of the kernel are void. */
+void bt_new_link_gen(struct engine_vcpu *v);
 
 /* helpers.c: what translated code calls through the stubs. Each returns where to go on in
  * translated code, or 0: leave it (v->rc). */

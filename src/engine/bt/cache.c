@@ -184,24 +184,56 @@ static void patch(struct cache *c, u32 field, u32 to)
     __atomic_store_n((s32 *)(void *)(c->buf.w + field), rel, __ATOMIC_RELEASE);
 }
 
-void cache_link_locked(struct cache *c, struct link *l, struct tb *target)
+static void set_guard(struct cache *c, const struct link *l, u32 gen)
 {
-    if (l->target || target->dead)
+    __atomic_store_n((u32 *)(void *)(c->buf.w + l->guard), gen, __ATOMIC_RELEASE);
+}
+
+static void unlink_one(struct cache *c, struct link *l)
+{
+    l->tb_to = l->next_in = 0;
+    if (l->guard)
+        set_guard(c, l, 0);
+    else
+        patch(c, l->field, l->unlinked);
+}
+
+static void remove_in(struct cache *c, struct link *l)
+{
+    u32 *at = &c->tbs[l->tb_to].links_in;
+
+    while (&c->links[*at] != l)
+        at = &c->links[*at].next_in;
+    *at = l->next_in;
+}
+
+void cache_link_locked(struct cache *c, struct link *l, struct tb *target, u32 gen)
+{
+    if (target->dead || (l->tb_to && !l->guard))
         return;
-    l->target = tb_index(c, target);
+    if (l->tb_to) { /* the generation has changed, the target perhaps too */
+        remove_in(c, l);
+        unlink_one(c, l);
+    }
+    l->tb_to = tb_index(c, target);
     l->next_in = target->links_in;
     target->links_in = (u32)(l - c->links);
     patch(c, l->field, l->flags_saved ? target->entry_saved : target->entry_native);
+    if (l->guard)
+        set_guard(c, l, gen);
     c->stats->links++;
+}
+
+void cache_unlinkable_locked(struct cache *c, struct link *l)
+{
+    patch(c, l->guard_field, l->probe);
 }
 
 static void unlink_in(struct cache *c, struct tb *tb)
 {
     for (u32 i = tb->links_in, next; i; i = next) {
-        struct link *l = &c->links[i];
-        next = l->next_in;
-        l->target = l->next_in = 0;
-        patch(c, l->field, l->unlinked);
+        next = c->links[i].next_in;
+        unlink_one(c, &c->links[i]);
     }
     tb->links_in = 0;
 }
@@ -210,14 +242,10 @@ static void unlink_out(struct cache *c, struct tb *tb)
 {
     for (u32 k = 0; k < tb->nlinks; k++) {
         struct link *l = &c->links[tb->link_first + k];
-        if (!l->target)
+        if (!l->tb_to)
             continue;
-        u32 *at = &c->tbs[l->target].links_in;
-        while (*at != tb->link_first + k)
-            at = &c->links[*at].next_in;
-        *at = l->next_in;
-        l->target = l->next_in = 0;
-        patch(c, l->field, l->unlinked);
+        remove_in(c, l);
+        unlink_one(c, l);
     }
 }
 

@@ -53,7 +53,8 @@ enum cold_kind {
     COLD_FP,      /* vector registers are not loaded */
     COLD_LINK,    /* a direct jump that has no target yet */
     COLD_LEAVE,   /* to RIP = code_base + off by way of C: attention, dropped blocks */
-    COLD_GOTO,    /* jump to another page: probe the jump cache */
+    COLD_GOTO,    /* jump to another page */
+    COLD_PROBE,   /* the same when its link cannot be used: by the jump cache */
     COLD_MISS,    /* rax = RIP, not in the jump cache */
 };
 
@@ -70,8 +71,8 @@ struct cold {
     bool commit;     /* COLD_MISS: move the stack pointer */
     bool check;      /* COLD_MISS: RIP may be non-canonical: then the instruction faults */
     s32 rsp_add;
-    u16 off;         /* of the guest instruction; COLD_LEAVE: of the target */
-    s64 target;      /* COLD_GOTO: relative to code_base; */
+    u16 off;         /* of the guest instruction */
+    s64 target;      /* COLD_GOTO, COLD_LEAVE, COLD_PROBE: RIP relative to code_base */
     u16 size;
     u8 flags;
     u32 link;
@@ -202,7 +203,7 @@ bool copy_keeps_r10(const struct gen *g);
 void gen_goto(struct gen *g, s64 target);      /* RIP = code_base + target */
 void gen_goto_ibtc(struct gen *g, s64 target); /* the same, through the jump cache */
 /* Makes the jump with this rel32, aligned, a link to the block at `off`. */
-struct link *gen_link(struct gen *g, u8 *field, unsigned off, bool flags_saved);
+struct link *gen_link(struct gen *g, u8 *field, s64 target, bool flags_saved);
 void gen_ibtc(struct gen *g, struct cold *miss); /* RIP in rax; flags are saved */
 
 static inline u8 *here(struct gen *g)

@@ -344,36 +344,69 @@ static u64 h_slow(struct engine_vcpu *v, u64 lin, const struct site *s)
 
 /* --- links and vector registers --------------------------------------------------------------- */
 
-static u64 h_link(struct engine_vcpu *v, u64 index)
+/* The target of a link inside the page of the block it is in. NULL: see to it elsewhere. */
+static struct tb *near_target(struct engine_vcpu *v, const struct link *l)
 {
     struct cache *c = v->vm->cache;
-    struct link *l = &c->links[index];
-    const struct tb *from = &c->tbs[l->tb];
-    u64 gpa = (from->gpa & ~PAGE_MASK) | l->off;
-    u32 epoch = c->epoch, mode = v->mode | (l->no_groups ? MODE_NO_GROUPS : 0);
+    u64 gpa = (c->tbs[l->tb].gpa & ~PAGE_MASK) | (u64)l->target;
+    u32 mode = v->mode | (l->no_groups ? MODE_NO_GROUPS : 0);
     unsigned flags;
 
-    to_c(v);
-    v->cpu.s.rip = v->code_base + l->off;
-    if (x86_attn(&v->cpu) || from->dead)
-        return go_on(v, false);
     lock_take(&c->lock);
     struct tb *tb = cache_find_locked(c, gpa, mode);
     lock_drop(&c->lock);
     if (!tb) {
         const u8 *page = mem_page(v->vm->cfg.mem, gpa & ~PAGE_MASK, false, &flags);
         if (!page || translate(v, gpa, mode, page, &tb) != X86_OK)
-            return go_on(v, false);
+            return NULL;
     }
-    if (tb->gpa2 != ~0ull)
+    return tb->gpa2 == ~0ull ? tb : NULL;
+}
+
+static u64 link_near(struct engine_vcpu *v, struct link *l)
+{
+    struct cache *c = v->vm->cache;
+    u32 epoch = c->epoch;
+    struct tb *tb = near_target(v, l);
+
+    if (!tb || c->epoch != epoch)
         return go_on(v, true);
     lock_take(&c->lock);
-    if (c->epoch == epoch && !from->dead)
-        cache_link_locked(c, l, tb);
+    if (!c->tbs[l->tb].dead)
+        cache_link_locked(c, l, tb, 0);
     lock_drop(&c->lock);
-    if (c->epoch != epoch)
-        return go_on(v, false);
     return back(v, cache_x(c, tb->entry_saved));
+}
+
+/* To another page: only where the translation is the same in every address space. */
+static u64 link_far(struct engine_vcpu *v, struct link *l)
+{
+    struct cache *c = v->vm->cache;
+    u32 epoch = c->epoch, mode = v->mode;
+    u64 lin = v->cpu.s.rip, gpa, host = go_on(v, true);
+
+    if (!host || c->epoch != epoch || v->mode != mode || v->cpu.s.rip != lin ||
+        c->tbs[l->tb].dead || !x86_tlb_exec_gpa(&v->cpu, lin, &gpa))
+        return host;
+    lock_take(&c->lock);
+    struct tb *tb = cache_find_locked(c, gpa, mode);
+    if (is_local(v, lin) || (tb && tb->gpa2 != ~0ull))
+        cache_unlinkable_locked(c, l);
+    else if (tb)
+        cache_link_locked(c, l, tb, v->link_gen);
+    lock_drop(&c->lock);
+    return host;
+}
+
+static u64 h_link(struct engine_vcpu *v, u64 index)
+{
+    struct link *l = &v->vm->cache->links[index];
+
+    to_c(v);
+    v->cpu.s.rip = v->code_base + (u64)(s64)l->target;
+    if (x86_attn(&v->cpu) || v->vm->cache->tbs[l->tb].dead)
+        return go_on(v, false);
+    return l->guard ? link_far(v, l) : link_near(v, l);
 }
 
 static u64 h_fp(struct engine_vcpu *v, const struct site *s)

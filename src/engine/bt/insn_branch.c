@@ -6,15 +6,14 @@
 
 /* --- leaving a block -------------------------------------------------------------------------- */
 
-struct link *gen_link(struct gen *g, u8 *field, unsigned off, bool flags_saved)
+struct link *gen_link(struct gen *g, u8 *field, s64 target, bool flags_saved)
 {
     struct cold *c = cold_add(g, COLD_LINK, field);
     struct link *l = cache_link_add_locked(g->c, g->tb);
 
     l->field = (u32)(field - g->c->buf.w);
-    l->off = (u16)off;
+    l->target = (s32)target;
     l->flags_saved = flags_saved;
-    c->off = (u16)off;
     c->save_flags = !flags_saved;
     c->link = (u32)(l - g->c->links);
     return l;
@@ -26,10 +25,10 @@ static bool in_page(s64 target)
 }
 
 /* A loop must notice what other threads ask of this vCPU: flags are saved. */
-static void attention_check(struct gen *g, unsigned target)
+static void attention_check(struct gen *g, s64 target)
 {
     e_alu_mem_imm(&g->e, W32, 7, CELL(cpu.attn), 0);
-    cold_add(g, COLD_LEAVE, e_jcc(&g->e, CC_NE))->off = (u16)target;
+    cold_add(g, COLD_LEAVE, e_jcc(&g->e, CC_NE))->target = target;
 }
 
 void gen_ibtc(struct gen *g, struct cold *miss)
@@ -74,22 +73,58 @@ void gen_goto_ibtc(struct gen *g, s64 target)
     gen_ibtc(g, NULL);
 }
 
+/* A link to another page of the kernel, behind a look at link_gen. */
+static void goto_far(struct gen *g, s64 target)
+{
+    struct emit *e = &g->e;
+
+    g->ended = true;
+    flags_save(g);
+    if (target < 0)
+        attention_check(g, target);
+    e_align_rel32(e, 8);
+    e_rm(e, W32, 0x81, 7, CELL(link_gen)); /* cmp dword gs:[link_gen], imm32 */
+    u8 *guard = e->p;
+    e4(e, 0);
+    e_align_rel32(e, 2);
+    u8 *differs = e_jcc(e, CC_NE);
+    load_rip(g, target & ~(s64)PAGE_MASK);
+    e_store(e, W64, CELL(code_base), H_RAX);
+    e_align_rel32(e, 1);
+    u8 *field = e_jmp(e);
+    struct link *l = gen_link(g, field, target, true);
+    struct cold *stub = &g->cold[g->ncold - 1], *probe;
+    stub->from[stub->nfrom++] = differs;
+    l->guard = (u32)(guard - g->c->buf.w);
+    l->guard_field = (u32)(differs - g->c->buf.w);
+    probe = cold_add(g, COLD_PROBE, NULL);
+    probe->target = target;
+    probe->link = (u32)(l - g->c->links);
+}
+
 void gen_goto(struct gen *g, s64 target)
 {
-    if (!in_page(target) || !g->linking) {
+    if (!g->linking) {
         gen_goto_ibtc(g, target);
+        return;
+    }
+    if (!in_page(target)) {
+        if (g->mode & MODE_USER || !g->code64)
+            gen_goto_ibtc(g, target);
+        else
+            goto_far(g, target);
         return;
     }
     g->ended = true;
     if (target <= (s64)g->off) {
         flags_save(g);
-        attention_check(g, (unsigned)target);
+        attention_check(g, target);
     }
     if (g->fl == FL_RECIPE)
         flags_need(g);
     e_align_rel32(&g->e, 1);
     bool saved = g->fl != FL_NATIVE;
-    gen_link(g, e_jmp(&g->e), (unsigned)target, saved);
+    gen_link(g, e_jmp(&g->e), target, saved);
 }
 
 /* To target if condition cc holds; the host's flags are valid. */
@@ -99,7 +134,7 @@ static void goto_if(struct gen *g, unsigned cc, s64 target)
 
     if (in_page(target) && target > (s64)g->off && g->linking) {
         e_align_rel32(&g->e, 2);
-        gen_link(g, e_jcc(&g->e, cc), (unsigned)target, fl != FL_NATIVE);
+        gen_link(g, e_jcc(&g->e, cc), target, fl != FL_NATIVE);
         return;
     }
     if (!in_page(target) || !g->linking) {

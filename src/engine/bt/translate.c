@@ -332,11 +332,10 @@ static void emit_miss(struct gen *g, const struct cold *c)
     e_jmp_to(e, g->c->buf.w + bt_stubs.next);
 }
 
-static void emit_leave(struct gen *g, unsigned off, bool save_flags)
+static void emit_leave(struct gen *g, s64 target)
 {
-    if (save_flags)
-        emit_flags_save(&g->e);
-    e_mov_imm32(&g->e, H_R10, off);
+    EBYTES(&g->e, "\x49\xc7\xc2"); /* mov r10, simm32 */
+    e4(&g->e, (u32)target);
     e_jmp_to(&g->e, g->c->buf.w + bt_stubs.dead);
 }
 
@@ -344,9 +343,13 @@ static void emit_cold_goto(struct gen *g, const struct cold *c)
 {
     if (c->save_flags)
         emit_flags_save(&g->e);
-    e_load(&g->e, W64, H_RAX, CELL(code_base));
-    e_lea(&g->e, g->code64 ? W64 : W32, H_RAX, base_mem(H_RAX, (s32)c->target));
-    gen_ibtc(g, NULL);
+    g->fl = FL_SAVED;
+    if (c->kind == COLD_GOTO) {
+        gen_goto(g, c->target);
+        return;
+    }
+    g->c->links[c->link].probe = offset_here(g);
+    gen_goto_ibtc(g, c->target);
 }
 
 static void emit_link_stub(struct gen *g, const struct cold *c)
@@ -372,8 +375,9 @@ static void emit_cold(struct gen *g)
         case COLD_EXEC: emit_site(g, &c, bt_stubs.generic); break;
         case COLD_FP: emit_site(g, &c, bt_stubs.fp); break;
         case COLD_LINK: emit_link_stub(g, &c); break;
-        case COLD_LEAVE: emit_leave(g, c.off, c.save_flags); break;
-        case COLD_GOTO: emit_cold_goto(g, &c); break;
+        case COLD_LEAVE: emit_leave(g, c.target); break;
+        case COLD_GOTO:
+        case COLD_PROBE: emit_cold_goto(g, &c); break;
         case COLD_MISS: emit_miss(g, &c); break;
         }
     }
@@ -384,7 +388,7 @@ static void emit_dead(struct gen *g, unsigned off)
     g->tb->dead_native = offset_here(g);
     emit_flags_save(&g->e);
     g->tb->dead_saved = offset_here(g);
-    emit_leave(g, off, false);
+    emit_leave(g, off);
 }
 
 /* --- a block ---------------------------------------------------------------------------------- */
