@@ -383,10 +383,11 @@ static u64 link_far(struct engine_vcpu *v, struct link *l)
 {
     struct cache *c = v->vm->cache;
     u32 epoch = c->epoch, mode = v->mode;
-    u64 lin = v->cpu.s.rip, gpa, host = go_on(v, true);
+    u64 lin = v->cpu.s.rip, gpa = 0, host = go_on(v, true);
+    const u8 *hva;
 
     if (!host || c->epoch != epoch || v->mode != mode || v->cpu.s.rip != lin ||
-        c->tbs[l->tb].dead || !x86_tlb_exec_gpa(&v->cpu, lin, &gpa))
+        c->tbs[l->tb].dead || x86_lin_fetch(&v->cpu, lin, &gpa, &hva) != X86_OK)
         return host;
     lock_take(&c->lock);
     struct tb *tb = cache_find_locked(c, gpa, mode);
