@@ -17,6 +17,7 @@ struct cpage {
     u64 gpa;
     u64 granules; /* a bit for each that holds code */
     u32 blocks;
+    u16 run_end, run; /* bytes of code just written one after the other, and where they end */
     struct cpage *next;
 };
 
@@ -390,6 +391,49 @@ static void drop_page(struct cache *c, struct cpage *p)
         kill_block(c, &c->tbs[p->blocks]);
 }
 
+/* Whether a block has bytes in [from, from + len) of a page it is listed in. */
+static bool overlaps(const struct tb *tb, const struct cpage *p, unsigned from, unsigned len)
+{
+    unsigned start = tb->gpa & PAGE_MASK, end = start + tb->bytes;
+
+    if (page_slot(tb, p) == 1) {
+        start = 0;
+        end -= PAGE_BYTES;
+    }
+    return start < from + len && from < end;
+}
+
+static bool drop_overlapping(struct cache *c, struct cpage *p, unsigned from, unsigned len)
+{
+    u64 gpa = p->gpa;
+    bool dropped = false;
+
+    for (u32 i = p->blocks, next; i; i = next) {
+        next = c->tbs[i].page_next[page_slot(&c->tbs[i], p)];
+        if (!overlaps(&c->tbs[i], p, from, len))
+            continue;
+        kill_block(c, &c->tbs[i]);
+        dropped = true;
+        if (!find_page(c, gpa)) /* that was the last */
+            break;
+    }
+    return dropped;
+}
+
+/* A patch drops what it hits; a page that is written over, byte after byte, is code no more. */
+#define OVERWRITE_BYTES 64
+static bool page_written(struct cache *c, struct cpage *p, unsigned from, unsigned len)
+{
+    if (!(p->granules & granule_mask(from, len)))
+        return false;
+    p->run = (u16)(p->run_end == from ? p->run + len : len);
+    p->run_end = (u16)(from + len);
+    if (p->run < OVERWRITE_BYTES)
+        return drop_overlapping(c, p, from, len);
+    drop_page(c, p);
+    return true;
+}
+
 bool cache_invalidate(struct cache *c, u64 gpa, u64 len)
 {
     bool dropped = false;
@@ -404,10 +448,7 @@ bool cache_invalidate(struct cache *c, u64 gpa, u64 len)
             mem_code_clear(c->mem, gpa & ~PAGE_MASK);
             continue;
         }
-        if (p->granules & granule_mask(from, here)) {
-            drop_page(c, p);
-            dropped = true;
-        }
+        dropped |= page_written(c, p, from, here);
     }
     lock_drop(&c->lock);
     return dropped;

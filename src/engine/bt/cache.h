@@ -72,8 +72,8 @@ void cache_link_locked(struct cache *c, struct link *l, struct tb *target, u32 g
 /* A guarded link that never gets a target: the jump cache finds it each time. */
 void cache_unlinkable_locked(struct cache *c, struct link *l);
 
-/* Bytes [gpa, gpa + len) changed: drops the blocks of a page when any of them may contain the
- * bytes. True when one was dropped. Takes the lock. */
+/* Bytes [gpa, gpa + len) changed: drops the blocks that contain them, or all of the page when more
+ * and more of it is written. True when one was dropped. Takes the lock. */
 bool cache_invalidate(struct cache *c, u64 gpa, u64 len);
 /* Drops every block. Takes the lock. */
 void cache_flush(struct cache *c);
