@@ -378,7 +378,7 @@ static void bind(struct x86_cpu *cpu, struct x86_insn *in, const ZydisDecodedIns
 
 /* --- entry ------------------------------------------------------------------------------------ */
 
-static void decoder_for(const struct x86_cpu *cpu, ZydisDecoder *d)
+static void decoder_init(const struct x86_cpu *cpu, ZydisDecoder *d)
 {
     ZydisMachineMode mode;
     ZydisStackWidth width;
@@ -407,14 +407,34 @@ static void decoder_for(const struct x86_cpu *cpu, ZydisDecoder *d)
     ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_WBNOINVD, x86_has(cpu, X86_FEATURE_WBNOINVD));
 }
 
+/* What decoder_init looks at, as a number that is never 0. */
+static u32 decoder_key(const struct x86_cpu *cpu)
+{
+    return cpu->code_bits | (u32)cpu->prot << 7 | (u32)cpu->lma << 8 | (u32)cpu->intel << 9 |
+           (u32)x86_has(cpu, X86_FEATURE_LZCNT) << 10 | (u32)x86_has(cpu, X86_FEATURE_BMI1) << 11 |
+           (u32)x86_has(cpu, X86_FEATURE_WBNOINVD) << 12;
+}
+
+/* The decoder for the cpu's mode; the last one of each thread is kept. */
+static const ZydisDecoder *decoder_for(const struct x86_cpu *cpu)
+{
+    static _Thread_local ZydisDecoder decoder;
+    static _Thread_local u32 key;
+    u32 wanted = decoder_key(cpu);
+
+    if (key != wanted) {
+        decoder_init(cpu, &decoder);
+        key = wanted;
+    }
+    return &decoder;
+}
+
 int x86_decode(struct x86_cpu *cpu, const u8 *bytes, unsigned len, struct x86_insn *out)
 {
-    ZydisDecoder decoder;
     ZydisDecodedInstruction z;
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
 
-    decoder_for(cpu, &decoder);
-    ZyanStatus st = ZydisDecoderDecodeFull(&decoder, bytes, MIN(len, X86_INSN_MAX), &z, ops);
+    ZyanStatus st = ZydisDecoderDecodeFull(decoder_for(cpu), bytes, MIN(len, X86_INSN_MAX), &z, ops);
     if (st == ZYDIS_STATUS_NO_MORE_DATA)
         return len >= X86_INSN_MAX ? x86_gp(cpu, 0) : X86_DECODE_MORE;
     if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
