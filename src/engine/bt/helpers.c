@@ -331,7 +331,7 @@ static u64 h_slow(struct engine_vcpu *v, u64 lin, const struct site *s)
     if ((lin & PAGE_MASK) + s->size <= PAGE_BYTES && !tlb_hits(cpu, lin, write) &&
         x86_lin_probe(cpu, lin, s->size, write ? X86_W : X86_R) == X86_OK &&
         tlb_hits(cpu, lin, write)) {
-        v->stats.tlb_fills++;
+        (&v->stats.tlb_fills_user)[cpu->mmu_set]++; /* in the order of X86_TLB_* */
         if (s->flags & SITE_FP)
             v->fp_reload = fp_allowed(v);
         return back(v, cache_x(v->vm->cache, s->retry));
