@@ -233,8 +233,8 @@ static inline void x86_tlb_select(struct x86_cpu *cpu)
 
     bool empty = cpu->align_check || cpu->no_hits;
 
-    cpu->tlb = unlikely(empty) ? &cpu->tlbs.none : s->entry;
-    cpu->tlb_mask = unlikely(empty) ? 0 : s->mask;
+    cpu->tlb = unlikely(empty) ? cpu->tlbs.none : s->entry;
+    cpu->tlb_mask = unlikely(empty) ? X86_TLB_ENTRY_BYTES : s->mask;
 }
 
 /* What follows from CPL and RFLAGS.AC: which set is the current one. */

@@ -16,7 +16,7 @@
 
 static void entry_clear(struct x86_tlb_entry *e)
 {
-    e->tag_read = e->tag_write = e->tag_exec = X86_TLB_NONE;
+    e->tag_read = e->tag_write = e->tag_exec = x86_tlb_none(e);
 }
 
 static bool entry_is(const struct x86_tlb_entry *e, u64 page)
@@ -26,14 +26,14 @@ static bool entry_is(const struct x86_tlb_entry *e, u64 page)
 
 static bool entry_used(const struct x86_tlb_entry *e)
 {
-    return (e->tag_read & e->tag_write & e->tag_exec) != X86_TLB_NONE;
+    return !x86_tlb_is_none(e->tag_read & e->tag_write & e->tag_exec);
 }
 
 static u64 entry_page(const struct x86_tlb_entry *e)
 {
-    return e->tag_read != X86_TLB_NONE    ? e->tag_read
-           : e->tag_write != X86_TLB_NONE ? e->tag_write
-                                          : e->tag_exec;
+    return !x86_tlb_is_none(e->tag_read)    ? e->tag_read
+           : !x86_tlb_is_none(e->tag_write) ? e->tag_write
+                                            : e->tag_exec;
 }
 
 /* --- bitmaps ---------------------------------------------------------------------------------- */
@@ -95,7 +95,7 @@ static u64 set_info(const struct x86_tlb_set *s, u64 lin)
 
 static void set_init(struct x86_tlb_set *s, struct x86_tlb_entry *none)
 {
-    *s = (struct x86_tlb_set){.entry = none};
+    *s = (struct x86_tlb_set){.entry = none, .mask = X86_TLB_ENTRY_BYTES};
 }
 
 static void set_free(struct x86_tlb_set *s)
@@ -121,8 +121,11 @@ static bool set_alloc(struct x86_tlb_set *s, unsigned n)
 
     if (!p)
         return false;
-    memset(p, 0xff, n * X86_TLB_ENTRY_BYTES);
     s->entry = (struct x86_tlb_entry *)p;
+    for (unsigned i = 0; i < n; i++) {
+        entry_clear(&s->entry[i]);
+        s->entry[i].addend = 0;
+    }
     s->info = (u64 *)(p + n * X86_TLB_ENTRY_BYTES);
     memset(s->info, 0, n * sizeof(u64));
     s->list[X86_TLB_LOCAL] = (u16 *)(s->info + n);
@@ -309,18 +312,19 @@ static void reset_contexts(struct x86_cpu *cpu)
 static void forget_tables(struct x86_tlb *t)
 {
     for (unsigned i = 0; i < X86_TLB_TABLES; i++)
-        t->table[i].gpa = X86_TLB_NONE;
+        t->table[i].gpa = X86_TLB_NO_PAGE;
 }
 
 void x86_tlb_init(struct x86_cpu *cpu)
 {
     struct x86_tlb *t = &cpu->tlbs;
 
-    entry_clear(&t->none);
-    set_init(&t->kernel, &t->none);
+    entry_clear(&t->none[0]);
+    entry_clear(&t->none[1]);
+    set_init(&t->kernel, t->none);
     for (unsigned c = 0; c < X86_TLB_CONTEXTS; c++)
         for (unsigned i = 0; i < 2; i++)
-            set_init(&t->ctx[c][i], &t->none);
+            set_init(&t->ctx[c][i], t->none);
     forget_tables(t);
     reset_contexts(cpu);
 }
@@ -352,9 +356,9 @@ void x86_tlb_fill(struct x86_cpu *cpu, unsigned set, u64 lin, const struct x86_w
     s->info[i] = (w->gpa & X86_TLB_INFO_GPA) | (u64)shift << X86_TLB_INFO_SHIFT |
                  (w->global ? INFO_GLOBAL : 0) | (s->info[i] & INFO_LISTED_ANY);
     set_note(s, i, l);
-    e->tag_read = w->readable && !watched ? page : X86_TLB_NONE;
-    e->tag_write = X86_TLB_NONE;
-    e->tag_exec = w->exec ? page : X86_TLB_NONE;
+    e->tag_read = w->readable && !watched ? page : x86_tlb_none(e);
+    e->tag_write = x86_tlb_none(e);
+    e->tag_exec = w->exec ? page : x86_tlb_none(e);
     e->addend = (u64)(uintptr_t)pg->hva - page;
     if (write && w->writable && pg->writable && !pg->code && !watched) {
         e->tag_write = page;
@@ -515,10 +519,10 @@ static void set_drop_gpa(struct x86_tlb *t, struct x86_tlb_set *s, u64 first, u6
             struct x86_tlb_entry *e = &s->entry[i];
             u64 gpa = s->info[i] & X86_TLB_INFO_GPA;
             if (gpa - first <= span && writes_only)
-                e->tag_write = X86_TLB_NONE;
+                e->tag_write = x86_tlb_none(e);
             else if (gpa - first <= span)
                 entry_clear(e);
-            else if (e->tag_write != X86_TLB_NONE)
+            else if (!x86_tlb_is_none(e->tag_write))
                 written_add(t, gpa);
         }
     }

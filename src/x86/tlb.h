@@ -17,7 +17,7 @@ enum {
 #define X86_TLB_CONTEXTS     16
 #define X86_TLB_ALL_CONTEXTS (BIT(X86_TLB_CONTEXTS) - 1)
 
-#define X86_TLB_NONE      (~0ull) /* a tag that equals no page address */
+#define X86_TLB_NO_PAGE   (~0ull) /* equals no page address */
 #define X86_TLB_ALL_PAGES (~0ull) /* for ops->tlb_flushed */
 
 /* Tags are linear page addresses. A hit allows the access outright: rights, A and D bits, code
@@ -29,6 +29,19 @@ struct x86_tlb_entry {
 
 #define X86_TLB_ENTRY_BYTES 32u
 _Static_assert(sizeof(struct x86_tlb_entry) == X86_TLB_ENTRY_BYTES, "translated code counts on it");
+
+/* The tag of an empty entry: bit 0 is set, and it names a page whose number has the other parity than
+ * those that lead to the entry. Translated code that looks only at the bits above 11 of the
+ * difference between address and tag misses too. Sets begin at multiples of 64. */
+static inline u64 x86_tlb_none(const struct x86_tlb_entry *e)
+{
+    return ((uintptr_t)e & X86_TLB_ENTRY_BYTES ? 0 : 0x1000) | 1;
+}
+
+static inline bool x86_tlb_is_none(u64 tag)
+{
+    return tag & 1;
+}
 
 /* Entries of a set: a power of two between these. It doubles when pages push each other out. */
 #define X86_TLB_MIN   256u
@@ -75,11 +88,11 @@ struct x86_tlb {
     u64 global_seen[X86_TLB_SEEN_BITS / 64];
     /* Guest-physical pages, by the low bits of their number, that have or had a write tag. */
     u64 written[X86_TLB_WRITTEN_BITS / 64];
-    struct x86_tlb_entry none; /* never filled: a set of one entry */
+    _Alignas(64) struct x86_tlb_entry none[2]; /* never filled: the smallest set */
     /* Where paging structures are in the host, for reads; no translations. Direct-mapped by page
      * number. Void with every hva. */
     struct {
-        u64 gpa; /* or X86_TLB_NONE */
+        u64 gpa; /* or X86_TLB_NO_PAGE */
         const u8 *hva;
     } table[X86_TLB_TABLES];
 };

@@ -257,7 +257,8 @@ static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_e
     memset(v, 0, sizeof(*v));
     v->vm = vm;
     v->self = v;
-    v->stack_tag = X86_TLB_NONE;
+    v->nowhere_addend = (u64)(uintptr_t)v->nowhere - BT_NO_STACK;
+    bt_forget_stack(v);
     bt_new_link_gen(v);
     v->host_mxcsr = MXCSR_INIT;
     lock_init(&v->lock);

@@ -150,9 +150,11 @@ struct engine_vcpu {
     u64 host_rsp;
     u64 code_base;  /* RIP of the first byte of the page that is executing */
     u64 tmp[3];     /* [0], [2]: of the stubs; [1]: inside one instruction */
-    /* A TLB entry for the stack: page that may be read and written, X86_TLB_NONE: none. What C
-     * does to the TLB is noticed on the way back (helpers.c). */
+    /* A TLB entry for the stack: page that may be read and written, or BT_NO_STACK with the addend
+     * to `nowhere`. What C does to the TLB is noticed on the way back (helpers.c). */
     u64 stack_tag, stack_addend;
+    u64 stack_group; /* stack_addend when the group of stack accesses was checked */
+    u64 nowhere_addend;
     u64 group_addend[4]; /* of the pages that groups of accesses found (group.c) */
     u32 flags;      /* guest's arithmetic flags while not native: AH as LAHF, AL = OF */
     u32 host_mxcsr;
@@ -180,6 +182,8 @@ struct engine_vcpu {
     struct decoded *decoded; /* cache of instructions that slow sites execute */
     struct bt_stats stats;
     u32 epoch; /* of the code cache this vCPU has seen */
+    /* What the one page of non-canonical addresses shows that an empty stack entry has to match. */
+    u8 nowhere[4096];
 
     /* Code writes by others (devices, loaders, vCPUs), taken over at the next boundary. */
     struct lock lock;
@@ -189,6 +193,14 @@ struct engine_vcpu {
     unsigned nwritten;
     bool flush, remapped;
 };
+
+#define BT_NO_STACK 0x9e3779b97f4a7000ull
+
+static inline void bt_forget_stack(struct engine_vcpu *v)
+{
+    v->stack_tag = BT_NO_STACK;
+    v->stack_addend = v->nowhere_addend;
+}
 
 #define READY_SSE BIT(0)
 #define READY_AVX BIT(1)

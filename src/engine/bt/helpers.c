@@ -32,7 +32,7 @@ static u64 back(struct engine_vcpu *v, const u8 *x)
     const struct x86_tlb_entry *e = x86_tlb_at(&v->cpu, v->stack_tag);
 
     if (e->tag_write != v->stack_tag || e->addend != v->stack_addend)
-        v->stack_tag = X86_TLB_NONE;
+        bt_forget_stack(v);
     return (u64)(uintptr_t)x;
 }
 

@@ -179,8 +179,10 @@ static bool gen_stac_clac(struct gen *g, bool set)
                 base_mem(H_RAX, offsetof(struct x86_tlb_set, mask)));
     } else {
         and_rflags(g, ~(u32)RFLAGS_AC);
-        e_rm(&g->e, W64, 0xc7, 0, CELL(stack_tag)); /* perhaps a user page */
-        e4(&g->e, ~0u);
+        e_mov_imm64(&g->e, H_RAX, BT_NO_STACK); /* perhaps a user page */
+        e_store(&g->e, W64, CELL(stack_tag), H_RAX);
+        e_load(&g->e, W64, H_RAX, CELL(nowhere_addend));
+        e_store(&g->e, W64, CELL(stack_addend), H_RAX);
         use_set(g, X86_TLB_KERNEL, CELL(cpu.tlbs.kernel.entry), CELL(cpu.tlbs.kernel.mask));
     }
     return true;

@@ -252,7 +252,7 @@ static struct hmem at_addend(struct gen *g, const struct gea *a)
 /* Where the group's page is in the host, from its first access on. */
 static struct hmem group_cell(const struct group *o)
 {
-    return o->stack ? CELL(stack_addend) : cell(VOFF(group_addend) + 8u * (unsigned)o->cell);
+    return o->stack ? CELL(stack_group) : cell(VOFF(group_addend) + 8u * (unsigned)o->cell);
 }
 
 /* Only one group at a time has the stack's entry. */
@@ -293,12 +293,8 @@ static void lead_group(struct gen *g, struct group *o, const struct gea *a, s64 
     slow->xor_tag = !o->stack;
     slow->flags |= SITE_GROUP;
     slow->no_resume = true;
-    if (o->stack) {
-        e_load(e, W64, H_R10, CELL(stack_addend));
-    } else {
-        e_load(e, W64, H_R10, base_mem(H_R10, OFF_ADDEND));
-        e_store(e, W64, group_cell(o), H_R10);
-    }
+    e_load(e, W64, H_R10, o->stack ? CELL(stack_addend) : base_mem(H_R10, OFF_ADDEND));
+    e_store(e, W64, group_cell(o), H_R10);
     o->live = g->led = true;
 }
 
