@@ -1,4 +1,6 @@
 /* copy.c - a guest instruction re-encoded with host registers and a host memory operand */
+#include <Zydis/Zydis.h>
+
 #include "engine/bt/gen.h"
 
 /* The parts of an encoding (SDM vol. 2 2.1-2.3). */
@@ -89,6 +91,8 @@ static struct raw parse(const struct gen *g)
                 i++;
         }
         r.opcode = b[i++];
+        if (!r.map && r.opcode == 0x82) /* the same as 80; 64-bit mode does not have it */
+            r.opcode = 0x80;
     }
     r.has_modrm = in->modrm_off != 0;
     if (r.has_modrm) {
@@ -108,6 +112,13 @@ static bool has_gpr(const struct x86_insn *in)
         if (in->op[i].kind == X86_OPND_REG && in->op[i].cls == X86_CLASS_GPR)
             return true;
     return false;
+}
+
+/* VBLENDVPS, VBLENDVPD, VPBLENDVB: the immediate names a register; outside 64-bit mode bit 7 does not
+ * count. */
+static bool names_register(const struct raw *r)
+{
+    return r->vex && r->map == 3 && r->opcode >= 0x4a && r->opcode <= 0x4c;
 }
 
 /* `reg`, `vvvv` and `rm` are host numbers; with m, rm is memory. */
@@ -139,6 +150,8 @@ static void encode(struct gen *g, const struct raw *r, unsigned reg, unsigned vv
     else
         e1(e, 0xc0 | (reg & 7) << 3 | (rm & 7));
     ebytes(e, g->in->raw + r->imm_off, r->imm_len);
+    if (!g->code64 && names_register(r))
+        e->p[-1] &= 0x7f;
 }
 
 /* Encodings without ModRM that name rax or a register in the opcode, as forms with ModRM. False:
@@ -277,7 +290,8 @@ bool copy_insn(struct gen *g, const struct hmem *m)
             use_rax(g);
         } else if (host[i] == H_NONE) {
             host[i] = take_scratch(g, m != NULL, &taken, regs, o->reg);
-            bool wanted = o->access & X86_OPND_READ || o->size < 4 || in->flags_read;
+            bool wanted = o->access & X86_OPND_READ || o->size < 4 || in->flags_read ||
+                          in->mnemonic == ZYDIS_MNEMONIC_BSF || in->mnemonic == ZYDIS_MNEMONIC_BSR;
             bool held = host[i] == H_RAX && g->rax_home == o->reg;
             if (wanted && !held)
                 e_load(&g->e, W64, host[i], cell(GPR_OFF(o->reg)));
