@@ -26,6 +26,8 @@ struct cold *cold_add(struct gen *g, enum cold_kind kind, u8 *from)
     struct cold *c = &g->cold[g->ncold++];
 
     *c = (struct cold){.kind = kind, .off = (u16)g->off, .in = g->in};
+    if (kind == COLD_EXEC && g->fp_ok)
+        c->flags = SITE_FP;
     if (from)
         c->from[c->nfrom++] = from;
     return c;
