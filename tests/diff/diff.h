@@ -81,6 +81,7 @@ static inline bool chance(struct rng *r, unsigned percent)
 
 struct native_features {
     bool xsave, avx, fsgsbase, ldt, low_alias;
+    bool fp_pointers; /* FXSAVE and XSAVE always store FIP, FDP and FOP */
 };
 extern struct native_features native_has;
 extern u8 *native_code; /* writable alias of CODE_ADDR */
@@ -107,6 +108,16 @@ void guest_run(const struct dcase *c, struct outcome *out);
 void guest_begin(const struct dcase *c);
 bool guest_step(const struct dcase *c);
 const struct x86_state *guest_state(void);
+
+/* --- engine.c --------------------------------------------------------------------------------- */
+
+/* "bt" or "bt:TUNING"; after guest_init, before memory_init. */
+must_check int engine_init(const char *spec, struct err *e);
+bool engine_used(void);
+/* Runs the case, whose bytes are in native_code, under the engine. */
+void engine_run(const struct dcase *c, struct outcome *out);
+/* For a timer: ends what has run for long. Async-signal-safe. */
+void engine_kick(void);
 
 /* --- ldt.c: descriptors both sides have ------------------------------------------------------- */
 

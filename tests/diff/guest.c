@@ -4,30 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "diff.h"
+#include "guest.h"
 #include "x86/insn.h"
 
 u8 *guest_data;
-
-/* Physical layout. Tables, descriptor tables and the TSS lie in `sys`; linear SYS_LIN is its
- * supervisor view. */
-#define SYS_GPA   0x0ull
-#define SYS_BYTES 0x20000ull
-#define CODE_GPA  0x100000ull
-#define DATA_GPA  0x200000ull
-#define SYS_LIN   0xffff800000000000ull
-
-enum {
-    PML4 = 0x0000,
-    NEXT_TABLE = 0x1000,
-    TABLES_END = 0x10000,
-    GDT = 0x10000,
-    LDT = 0x10400,
-    TSS = 0x10800,
-    IDT = 0x11000,
-    HANDLERS = 0x12000,
-    STACK_TOP = 0x14000
-};
 
 #define PTE_P  1ull
 #define PTE_W  2ull
@@ -283,9 +263,19 @@ const struct x86_cpuid_model *guest_model(void)
     return &g->model;
 }
 
+const u8 *guest_sys(void)
+{
+    return g->sys;
+}
+
+const struct x86_state *guest_prototype(void)
+{
+    return &g->proto;
+}
+
 /* --- run -------------------------------------------------------------------------------------- */
 
-static struct x86_seg segment(u16 sel)
+struct x86_seg guest_segment(u16 sel)
 {
     u64 raw;
 
@@ -312,7 +302,7 @@ void guest_begin(const struct dcase *c)
     s->fpu = c->in.fpu;
     for (unsigned i = 0; i < X86_SREGS; i++)
         if (s->seg[i].sel != c->in.sel[i] || c->in.sel[i] < 4 || s->cpl != 3)
-            s->seg[i] = segment(c->in.sel[i]);
+            s->seg[i] = guest_segment(c->in.sel[i]);
     if (c->mode == MODE_64) {
         s->seg[X86_FS].base = c->in.fs_base;
         s->seg[X86_GS].base = c->in.gs_base;

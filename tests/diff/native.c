@@ -87,6 +87,8 @@ __attribute__((no_stack_protector)) static void on_tick(int sig, siginfo_t *si, 
     greg_t *g = ((ucontext_t *)arg)->uc_mcontext.gregs;
     bool in_stub = (u64)g[REG_RIP] - STUB_ADDR < STUB_BYTES;
 
+    if (!CTX->active)
+        engine_kick();
     if (!CTX->active || in_stub || CTX->ticks++ < 2)
         return;
     CTX->hang = 1;
@@ -184,6 +186,21 @@ static bool install_ldt(void)
     return true;
 }
 
+/* Not by CPUID, which hypervisors falsify. */
+static bool keeps_fp_pointers(void)
+{
+    _Alignas(16) u8 area[512];
+
+    __asm__ volatile("fxsave64 %0" : "=m"(area));
+    memset(area + 8, 0x5a, 4);
+    __asm__ volatile("fxrstor64 %0" : : "m"(area));
+    memset(area + 8, 0, 4);
+    __asm__ volatile("fxsave64 %0" : "=m"(area));
+    bool kept = area[8] == 0x5a;
+    __asm__ volatile("fninit");
+    return kept;
+}
+
 static void detect(void)
 {
     unsigned a, b, c, d;
@@ -191,6 +208,7 @@ static void detect(void)
     __cpuid(1, a, b, c, d);
     native_has.xsave = c >> 27 & 1;
     native_has.avx = c >> 28 & 1 && native_has.xsave;
+    native_has.fp_pointers = keeps_fp_pointers();
     native_has.fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 }
 
