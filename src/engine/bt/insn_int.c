@@ -236,12 +236,43 @@ static bool gen_carry(struct gen *g)
     return true;
 }
 
+/* --- vector registers ---------------------------------------------------------------------------- */
+
+/* Behind it the vector registers hold the guest's. */
+static void need_vectors(struct gen *g, u32 need)
+{
+    if (g->fp_ok & need)
+        return;
+    flags_save(g);
+    u8 *retry = here(g);
+    e_rm(&g->e, W32, 0xf7, 0, CELL(fp_ready)); /* test dword gs:[fp_ready], need */
+    e4(&g->e, need);
+    struct cold *c = cold_add(g, COLD_FP, e_jcc(&g->e, CC_E));
+    c->retry = retry;
+    c->size = (u8)need;
+    g->r10_before = -1;
+    use_rax(g);
+    g->fp_ok |= need;
+}
+
+/* VZEROUPPER and VZEROALL. */
+static bool gen_vzero(struct gen *g)
+{
+    need_vectors(g, READY_AVX);
+    EBYTES(&g->e, "\xc5");
+    e1(&g->e, g->in->mnemonic == ZYDIS_MNEMONIC_VZEROALL ? 0xfc : 0xf8);
+    e1(&g->e, 0x77);
+    return true;
+}
+
 /* --- choice ----------------------------------------------------------------------------------- */
 
 bool gen_int(struct gen *g)
 {
     const struct x86_insn *in = g->in;
 
+    if (in->kind != X86_KIND_INT) /* what always faults too */
+        return false;
     switch (in->mnemonic) {
     case ZYDIS_MNEMONIC_NOP:
     case ZYDIS_MNEMONIC_PREFETCH:
@@ -256,6 +287,8 @@ bool gen_int(struct gen *g)
     case ZYDIS_MNEMONIC_MFENCE: EBYTES(&g->e, "\x0f\xae\xf0"); return true;
     case ZYDIS_MNEMONIC_SFENCE: EBYTES(&g->e, "\x0f\xae\xf8"); return true;
     case ZYDIS_MNEMONIC_LEA: return gen_lea(g);
+    case ZYDIS_MNEMONIC_VZEROUPPER:
+    case ZYDIS_MNEMONIC_VZEROALL: return gen_vzero(g);
     case ZYDIS_MNEMONIC_BT:
     case ZYDIS_MNEMONIC_BTS:
     case ZYDIS_MNEMONIC_BTR:
@@ -276,11 +309,6 @@ bool gen_int(struct gen *g)
     case ZYDIS_MNEMONIC_CLC:
     case ZYDIS_MNEMONIC_STC:
     case ZYDIS_MNEMONIC_CMC: return gen_carry(g);
-    default: break;
-    }
-    if (in->kind != X86_KIND_INT)
-        return false;
-    switch (in->mnemonic) {
 #define COPY(name) case ZYDIS_MNEMONIC_##name:
 #include "engine/bt/copy.def"
 #undef COPY
@@ -306,17 +334,6 @@ bool gen_vec(struct gen *g)
     }
     if (!copy_possible(g, mo != NULL) || (mo && !lower_can(g)) || !in->modrm_off)
         return false;
-    if (!(g->fp_ok & need)) {
-        flags_save(g);
-        u8 *retry = here(g);
-        e_rm(&g->e, W32, 0xf7, 0, CELL(fp_ready)); /* test dword gs:[fp_ready], need */
-        e4(&g->e, need);
-        struct cold *c = cold_add(g, COLD_FP, e_jcc(&g->e, CC_E));
-        c->retry = retry;
-        c->size = (u8)need;
-        g->r10_before = -1;
-        use_rax(g);
-        g->fp_ok |= need;
-    }
+    need_vectors(g, need);
     return gen_copy(g, in->mem_align);
 }
