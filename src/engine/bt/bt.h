@@ -113,7 +113,6 @@ struct tb {
     u32 entry_native; /* offsets: entries with flags in the host's flags, and saved */
     u32 entry_saved;
     u32 dead_native, dead_saved; /* stubs that its entries lead to once it is dropped */
-    u32 host_end;
     u16 bytes;
     u8 region;
     bool dead;

@@ -37,7 +37,8 @@ static void layout_regions(struct cache *c)
     for (unsigned i = 0; i < CACHE_REGIONS; i++) {
         struct cregion *r = &c->region[i];
         r->start = r->used = CACHE_STUBS + i * bytes;
-        r->end = r->start + bytes;
+        r->end = r->cold_start = r->cold_used = r->start + bytes / 2;
+        r->cold_end = r->start + bytes;
         r->tb_first = r->tb_used = 1 + i * (bytes / TB_CODE_MIN);
         r->tb_end = r->tb_first + bytes / TB_CODE_MIN;
         r->link_first = r->link_used = 1 + i * (bytes / 32);
@@ -304,6 +305,7 @@ static void evict(struct cache *c, struct cregion *r)
         kill_block(c, &c->tbs[i]);
     c->stats->dropped = dropped;
     r->used = r->start;
+    r->cold_used = r->cold_start;
     r->tb_used = r->tb_first;
     r->link_used = r->link_first;
     r->insn_used = r->insn_first;
@@ -313,7 +315,8 @@ static void evict(struct cache *c, struct cregion *r)
 
 static bool region_full(const struct cregion *r)
 {
-    return r->end - r->used < BLOCK_CODE_MAX || r->tb_used == r->tb_end ||
+    return r->end - r->used < BLOCK_CODE_MAX || r->cold_end - r->cold_used < BLOCK_CODE_MAX ||
+           r->tb_used == r->tb_end ||
            r->link_end - r->link_used < BLOCK_LINKS_MAX ||
            r->insn_end - r->insn_used < BLOCK_LINKS_MAX;
 }
@@ -367,7 +370,7 @@ static void page_add(struct cache *c, u64 gpa, u32 index, unsigned slot, u64 gra
     p->granules |= granules;
 }
 
-void cache_commit_locked(struct cache *c, struct tb *tb, u32 end)
+void cache_commit_locked(struct cache *c, struct tb *tb, u32 end, u32 cold_end)
 {
     struct cregion *r = &c->region[c->current];
     u32 index = tb_index(c, tb), *chain = &c->hash[block_hash(tb->gpa, tb->mode)];
@@ -375,7 +378,7 @@ void cache_commit_locked(struct cache *c, struct tb *tb, u32 end)
 
     r->tb_used++;
     r->used = (end + 15) & ~15u;
-    tb->host_end = end;
+    r->cold_used = (cold_end + 3) & ~3u;
     page_add(c, tb->gpa, index, 0, granule_mask(tb->gpa & PAGE_MASK, in_first));
     if (tb->gpa2 != ~0ull)
         page_add(c, tb->gpa2, index, 1, granule_mask(0, tb->bytes - in_first));

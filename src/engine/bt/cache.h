@@ -11,13 +11,14 @@
 #define CACHE_REGIONS   8
 #define CACHE_MIN_BYTES (512 * KiB)
 #define CACHE_STUBS     (16 * KiB)
-#define BLOCK_CODE_MAX  (48 * KiB) /* what one block may take; see translate.c */
+#define BLOCK_CODE_MAX  (20 * KiB) /* what one block may take of each part */
 #define BLOCK_LINKS_MAX 192
 
 struct cpage;
 
 struct cregion {
-    u32 start, end, used;   /* offsets in the buffer */
+    u32 start, end, used;                /* hot code: offsets in the buffer */
+    u32 cold_start, cold_end, cold_used; /* what blocks seldom run lies apart */
     u32 tb_first, tb_end, tb_used;
     u32 link_first, link_end, link_used;
     u32 insn_first, insn_end, insn_used;
@@ -57,11 +58,12 @@ static inline u32 cache_off(const struct cache *c, const void *x)
 struct tb *cache_find_locked(struct cache *c, u64 gpa, u32 mode);
 
 /* Makes room for a block in the current region, evicting the next one when it is full: *tb is a
- * fresh block (not yet found by anyone) and code may be written from buf.w + region.used on.
+ * fresh block (not yet found by anyone) and code may be written from buf.w + region.used and
+ * region.cold_used on.
  * Evicting counts up `epoch`: jump caches and resume addresses from before are void then. */
 struct tb *cache_begin_locked(struct cache *c);
-/* Takes it in: `end` is the offset behind its code. */
-void cache_commit_locked(struct cache *c, struct tb *tb, u32 end);
+/* Takes it in: the offsets are those behind its code. */
+void cache_commit_locked(struct cache *c, struct tb *tb, u32 end, u32 cold_end);
 struct link *cache_link_add_locked(struct cache *c, struct tb *tb);
 /* Keeps a copy while the region lives; returns its number for cache_insn. */
 u32 cache_insn_add_locked(struct cache *c, const struct x86_insn *in);

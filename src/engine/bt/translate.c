@@ -420,8 +420,9 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     g->r10_group = -1;
     g->rax_home = -1;
     g->ncold = 0;
-    g->e = (struct emit){.p = c->buf.w + c->region[c->current].used,
-                         .end = c->buf.w + c->region[c->current].end,
+    const struct cregion *region = &c->region[c->current];
+    g->e = (struct emit){.p = c->buf.w + region->used,
+                         .end = c->buf.w + region->end,
                          .x = c->buf.x - c->buf.w};
     groups_find(g);
     emit_entries(g, r);
@@ -436,14 +437,19 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     g->in = NULL;
     if (!g->ended)
         r->crossing ? gen_goto_ibtc(g, g->off) : gen_goto(g, g->off);
+    ASSERT(g->e.p < g->e.end);
+    u32 start = region->used, end = offset_here(g);
+    g->e.p = c->buf.w + region->cold_used;
+    g->e.end = c->buf.w + region->cold_end;
     emit_cold(g);
     emit_dead(g, gpa & PAGE_MASK);
     ASSERT(g->e.p < g->e.end);
-    u32 end = offset_here(g);
+    u32 cold_end = offset_here(g);
     c->stats->blocks++;
     c->stats->block_insns += r->n;
-    c->stats->code_bytes += end - tb->entry_native;
-    cache_commit_locked(c, tb, end);
+    c->stats->hot_bytes += end - start;
+    c->stats->cold_bytes += cold_end - region->cold_used;
+    cache_commit_locked(c, tb, end, cold_end);
     return tb;
 }
 
