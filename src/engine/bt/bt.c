@@ -15,11 +15,6 @@
 
 /* --- events from the TLB ---------------------------------------------------------------------- */
 
-void bt_new_link_gen(struct engine_vcpu *v)
-{
-    v->link_gen = __atomic_add_fetch(&v->vm->link_gens, 1, __ATOMIC_RELAXED);
-}
-
 /* Jump caches follow the TLB: what a table names was found through translations that are void. */
 static void on_tlb_flushed(void *w, u32 contexts, u64 lin, bool global)
 {
@@ -35,8 +30,8 @@ static void on_tlb_flushed(void *w, u32 contexts, u64 lin, bool global)
         if (!(global || ours) || !(all || ibtc_has_page(t, lin)))
             continue;
         ibtc_clear(t);
-        if (i == BT_KERNEL_TABLE)
-            bt_new_link_gen(v);
+        if (t == v->in_use)
+            v->link_gen = t->gen;
     }
 }
 
@@ -259,7 +254,6 @@ static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_e
     v->self = v;
     v->nowhere_addend = (u64)(uintptr_t)v->nowhere - BT_NO_STACK;
     bt_forget_stack(v);
-    bt_new_link_gen(v);
     v->host_mxcsr = MXCSR_INIT;
     lock_init(&v->lock);
     v->decoded = calloc(1, bt_decoded_bytes());

@@ -54,6 +54,7 @@ struct ibtc {
     u32 mode;
     u32 epoch;     /* of the code cache when last cleared */
     u32 ctx;       /* of the TLB, for which `local` holds */
+    u32 gen;       /* a number of its own since the last clearing, never 0 */
     bool used;     /* has entries */
     bool local;    /* some of them from translations that are not global */
     u64 pages[64]; /* bloom filter of the linear pages that entries came from */
@@ -88,14 +89,12 @@ struct site {
 #define SITE_GROUP BIT(3) /* the access stands for several, which count on it (group.c) */
 
 /* A direct jump that may be patched to lead to its target. One to another page (`guard` not 0) is
- * taken while engine_vcpu.link_gen is what it was when the target was found; only kernels have them,
- * to pages with global translations. */
+ * taken while the jump cache in use is the one that knew the target, and has not been cleared: while
+ * engine_vcpu.link_gen is what it was then. Otherwise the jump cache is asked. */
 struct link {
     u32 field;        /* offset of the rel32 */
     u32 unlinked;     /* offset of the stub it leads to without a target */
     u32 guard;        /* offset of the immediate that link_gen is compared with */
-    u32 guard_field;  /* offset of the rel32 taken when they differ */
-    u32 probe;        /* offset of the code that asks the jump cache instead */
     s32 target;       /* RIP relative to code_base */
     bool flags_saved; /* which entry of the target it takes */
     bool no_groups;   /* the target is of MODE_NO_GROUPS */
@@ -138,7 +137,6 @@ struct engine_vm {
     unsigned block_insns; /* most instructions in a block, unrolled loops apart */
     bool unroll;          /* blocks follow branches */
     bool linking;         /* blocks lead to each other, not through C */
-    u32 link_gens;        /* handed out as link_gen; atomic */
     struct bt_stats stats; /* added up when vCPUs leave run */
 };
 
@@ -161,7 +159,8 @@ struct engine_vcpu {
     u32 fp_reload;  /* set by C: load them before going back, fp_ready becomes this */
     struct ibtc_entry *ibtc; /* the table in use; the mask is in bytes */
     u32 ibtc_mask;
-    u32 link_gen; /* changes when kernel code may have got other translations */
+    u32 link_gen; /* its gen */
+    s32 relink;   /* so many times the jump cache serves a link before C makes it anew */
     struct engine_vcpu *self;
     u64 (*h_next)(struct engine_vcpu *v);
     u64 (*h_dead)(struct engine_vcpu *v);
@@ -218,9 +217,6 @@ u32 tb_mode(const struct x86_cpu *cpu);
 
 /* bt.c: the page is about to be read as code: writes to it are reported from now on. */
 void bt_mark_code(struct engine_vcpu *v, u64 gpa_page);
-
-/* bt.c: links between pages of the kernel are void. */
-void bt_new_link_gen(struct engine_vcpu *v);
 
 /* helpers.c: what translated code calls through the stubs. Each returns where to go on in
  * translated code, or 0: leave it (v->rc). */

@@ -226,11 +226,6 @@ void cache_link_locked(struct cache *c, struct link *l, struct tb *target, u32 g
     c->stats->links++;
 }
 
-void cache_unlinkable_locked(struct cache *c, struct link *l)
-{
-    patch(c, l->guard_field, l->probe);
-}
-
 static void unlink_in(struct cache *c, struct tb *tb)
 {
     for (u32 i = tb->links_in, next; i; i = next) {

@@ -71,8 +71,6 @@ const struct x86_insn *cache_insn(const struct cache *c, u32 n);
 
 /* Lets a link lead to its target's code. */
 void cache_link_locked(struct cache *c, struct link *l, struct tb *target, u32 gen);
-/* A guarded link that never gets a target: the jump cache finds it each time. */
-void cache_unlinkable_locked(struct cache *c, struct link *l);
 
 /* Bytes [gpa, gpa + len) changed: drops the blocks that contain them, or all of the page when more
  * and more of it is written. True when one was dropped. Takes the lock. */

@@ -206,7 +206,7 @@ static inline void e_mov_imm64(struct emit *e, unsigned reg, u64 imm)
 
 /* --- jumps: the address of the rel32 is what gets patched ------------------------------------- */
 
-enum { CC_O = 0, CC_B = 2, CC_AE = 3, CC_E = 4, CC_NE = 5, CC_BE = 6, CC_A = 7 };
+enum { CC_O = 0, CC_B = 2, CC_AE = 3, CC_E = 4, CC_NE = 5, CC_BE = 6, CC_A = 7, CC_S = 8 };
 
 static inline void patch_rel32(u8 *field, const u8 *to)
 {

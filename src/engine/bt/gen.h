@@ -70,6 +70,7 @@ struct cold {
     bool save_flags; /* flags are native on the way in */
     bool commit;     /* COLD_MISS: move the stack pointer */
     bool check;      /* COLD_MISS: RIP may be non-canonical: then the instruction faults */
+    bool to_link;    /* COLD_MISS: to the stub of `link` */
     s32 rsp_add;
     u16 off;         /* of the guest instruction */
     s64 target;      /* COLD_GOTO, COLD_LEAVE, COLD_PROBE: RIP relative to code_base */
@@ -202,6 +203,7 @@ bool copy_keeps_r10(const struct gen *g);
 /* Leaves the block (insn_branch.c). */
 void gen_goto(struct gen *g, s64 target);      /* RIP = code_base + target */
 void gen_goto_ibtc(struct gen *g, s64 target); /* the same, through the jump cache */
+void gen_probe(struct gen *g, s64 target, u32 link); /* the same for a link to another page */
 /* Makes the jump with this rel32, aligned, a link to the block at `off`. */
 struct link *gen_link(struct gen *g, u8 *field, s64 target, bool flags_saved);
 void gen_ibtc(struct gen *g, struct cold *miss); /* RIP in rax; flags are saved */

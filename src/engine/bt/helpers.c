@@ -81,6 +81,7 @@ static bool choose_table(struct engine_vcpu *v)
         t->epoch = epoch;
     }
     v->in_use = t;
+    v->link_gen = t->gen;
     v->ibtc = t->e;
     v->ibtc_mask = t->mask * (u32)sizeof(struct ibtc_entry);
     return true;
@@ -378,7 +379,9 @@ static u64 link_near(struct engine_vcpu *v, struct link *l)
     return back(v, cache_x(c, tb->entry_saved));
 }
 
-/* To another page: only where the translation is the same in every address space. */
+#define RELINK_AFTER 16
+
+/* To another page. */
 static u64 link_far(struct engine_vcpu *v, struct link *l)
 {
     struct cache *c = v->vm->cache;
@@ -386,14 +389,14 @@ static u64 link_far(struct engine_vcpu *v, struct link *l)
     u64 lin = v->cpu.s.rip, gpa = 0, host = go_on(v, true);
     const u8 *hva;
 
+    v->relink = RELINK_AFTER;
+
     if (!host || c->epoch != epoch || v->mode != mode || v->cpu.s.rip != lin ||
         c->tbs[l->tb].dead || x86_lin_fetch(&v->cpu, lin, &gpa, &hva) != X86_OK)
         return host;
     lock_take(&c->lock);
     struct tb *tb = cache_find_locked(c, gpa, mode);
-    if (is_local(v, lin) || (tb && tb->gpa2 != ~0ull))
-        cache_unlinkable_locked(c, l);
-    else if (tb)
+    if (tb && tb->gpa2 == ~0ull)
         cache_link_locked(c, l, tb, v->link_gen);
     lock_drop(&c->lock);
     return host;

@@ -3,6 +3,16 @@
 
 #include "engine/bt/bt.h"
 
+static u32 new_gen(void)
+{
+    static u32 gens; /* of all tables of the process, so that a number says which table it is */
+    u32 gen;
+
+    while (!(gen = __atomic_add_fetch(&gens, 1, __ATOMIC_RELAXED)))
+        ;
+    return gen;
+}
+
 static struct ibtc_entry *entries_alloc(u32 n)
 {
     struct ibtc_entry *e = aligned_alloc(64, n * sizeof(*e));
@@ -18,6 +28,7 @@ struct ibtc *ibtc_create(void)
 
     if (!t)
         return NULL;
+    t->gen = new_gen();
     t->mask = IBTC_START - 1;
     t->e = entries_alloc(IBTC_START);
     if (t->e)
@@ -43,6 +54,7 @@ void ibtc_clear(struct ibtc *t)
     memset(t->pages, 0, sizeof(t->pages));
     t->used = t->local = false;
     t->evicted = 0;
+    t->gen = new_gen();
 }
 
 /* Twice as many entries; the old ones stay. Without memory for it nothing changes. */

@@ -40,6 +40,8 @@ void gen_ibtc(struct gen *g, struct cold *miss)
         c->commit = miss->commit;
         c->check = miss->check;
         c->rsp_add = miss->rsp_add;
+        c->to_link = miss->to_link;
+        c->link = miss->link;
     }
     e_alu_mem_imm(e, W32, 7, CELL(cpu.attn), 0);
     c->from[c->nfrom++] = e_jcc(e, CC_NE);
@@ -73,7 +75,7 @@ void gen_goto_ibtc(struct gen *g, s64 target)
     gen_ibtc(g, NULL);
 }
 
-/* A link to another page of the kernel, behind a look at link_gen. */
+/* A link to another page, behind a look at link_gen. */
 static void goto_far(struct gen *g, s64 target)
 {
     struct emit *e = &g->e;
@@ -93,13 +95,21 @@ static void goto_far(struct gen *g, s64 target)
     e_align_rel32(e, 1);
     u8 *field = e_jmp(e);
     struct link *l = gen_link(g, field, target, true);
-    struct cold *stub = &g->cold[g->ncold - 1], *probe;
-    stub->from[stub->nfrom++] = differs;
     l->guard = (u32)(guard - g->c->buf.w);
-    l->guard_field = (u32)(differs - g->c->buf.w);
-    probe = cold_add(g, COLD_PROBE, NULL);
+    struct cold *probe = cold_add(g, COLD_PROBE, differs);
     probe->target = target;
     probe->link = (u32)(l - g->c->links);
+}
+
+/* Where the guard fails: one time in so many C makes the link anew, else the jump cache serves it. */
+void gen_probe(struct gen *g, s64 target, u32 link)
+{
+    struct cold miss = {.to_link = true, .link = link};
+
+    e_alu_mem_imm(&g->e, W32, 5, CELL(relink), 1);
+    patch_rel32(e_jcc(&g->e, CC_S), g->c->buf.w + g->c->links[link].unlinked);
+    load_rip(g, target);
+    gen_ibtc(g, &miss);
 }
 
 void gen_goto(struct gen *g, s64 target)
@@ -109,10 +119,10 @@ void gen_goto(struct gen *g, s64 target)
         return;
     }
     if (!in_page(target)) {
-        if (g->mode & MODE_USER || !g->code64)
-            gen_goto_ibtc(g, target);
-        else
+        if (g->code64)
             goto_far(g, target);
+        else
+            gen_goto_ibtc(g, target);
         return;
     }
     g->ended = true;

@@ -328,6 +328,10 @@ static void emit_miss(struct gen *g, const struct cold *c)
     }
     if (c->commit)
         e_lea(e, g->code64 ? W64 : W32, H_RSP, base_mem(H_RSP, c->rsp_add));
+    if (c->to_link) {
+        e_jmp_to(e, g->c->buf.w + g->c->links[c->link].unlinked);
+        return;
+    }
     e_store(e, W64, CELL(cpu.s.rip), H_RAX);
     e_jmp_to(e, g->c->buf.w + bt_stubs.next);
 }
@@ -348,8 +352,7 @@ static void emit_cold_goto(struct gen *g, const struct cold *c)
         gen_goto(g, c->target);
         return;
     }
-    g->c->links[c->link].probe = offset_here(g);
-    gen_goto_ibtc(g, c->target);
+    gen_probe(g, c->target, c->link);
 }
 
 static void emit_link_stub(struct gen *g, const struct cold *c)
