@@ -179,15 +179,31 @@ bool insn_writes_known(const struct x86_insn *in)
 
 void flags_before(struct gen *g)
 {
-    if (!g->recipe.len || !(insn_writes(g->in) & g->recipe.regs))
+    const struct x86_insn *in = g->in;
+
+    g->flags_end = false;
+    if (!g->recipe.len || !(insn_writes(in) & g->recipe.regs))
         return;
-    if (g->fl == FL_RECIPE && is_plain(g, g->in) && !g->in->flags_read && flags_dead(g))
-        g->fl = FL_NATIVE; /* never looked at */
-    /* One that writes all flags looks at its own memory operand first, while the recipe is good. */
-    if (g->fl == FL_RECIPE && !flags_all_written(g->in))
+    /* The instruction looks at its memory operand before it writes registers: till then the recipe
+     * is good, and afterwards nobody may want the flags. */
+    if (flags_all_written(in))
+        return;
+    if (!in->flags_read && flags_dead(g) && (!in->flags_write || is_plain(g, in))) {
+        g->flags_end = true;
+        return;
+    }
+    if (g->fl == FL_RECIPE)
         flags_save(g);
-    if (g->fl != FL_RECIPE)
-        g->recipe.len = 0;
+    g->recipe.len = 0;
+}
+
+void flags_after(struct gen *g)
+{
+    if (!g->flags_end)
+        return;
+    if (g->fl == FL_RECIPE)
+        g->fl = FL_NATIVE; /* never looked at */
+    g->recipe.len = 0;
 }
 
 /* Offset of the opcode in code that copy_insn made. */

@@ -106,6 +106,7 @@ struct gen {
     bool follow;                /* a branch: its target is translated next, not what is behind it */
     enum fl fl;
     struct recipe recipe;
+    bool flags_end; /* behind this instruction the flags are overwritten unseen */
     u32 fp_ok;                  /* READY_* known to be ready here */
     bool ended;                 /* control never comes here */
     unsigned spare;             /* scratch register that lower_* left free */
@@ -138,6 +139,7 @@ bool flags_dead(const struct gen *g);
 /* Before an instruction: flags that only the recipe knows are saved if it changes a register they
  * are computed from. After one, whose code begins at `code`: its own recipe. */
 void flags_before(struct gen *g);
+void flags_after(struct gen *g);
 void flags_recipe(struct gen *g, const u8 *code);
 /* New flags that have no recipe. */
 #define flags_are_native(g) ((g)->fl = FL_NATIVE, (g)->recipe.len = 0)

@@ -255,9 +255,11 @@ static void need_vectors(struct gen *g, u32 need)
     g->fp_ok |= need;
 }
 
-/* VZEROUPPER and VZEROALL. */
+/* VZEROUPPER and VZEROALL: outside 64-bit mode they leave registers 8 to 15 alone. */
 static bool gen_vzero(struct gen *g)
 {
+    if (!g->code64)
+        return false;
     need_vectors(g, READY_AVX);
     EBYTES(&g->e, "\xc5");
     e1(&g->e, g->in->mnemonic == ZYDIS_MNEMONIC_VZEROALL ? 0xfc : 0xf8);

@@ -259,6 +259,7 @@ static void gen_insn(struct gen *g, const struct x86_insn *in)
         if (in->flags & X86_INSN_ENDS_BLOCK)
             g->ended = true; /* the stub finds the next block */
     }
+    flags_after(g);
     set_resume(g, first);
 }
 
