@@ -66,7 +66,7 @@ struct x86_insn {
     u8 flags;       /* X86_INSN_* */
     u8 nops;        /* visible operands */
     u8 kind;        /* enum x86_insn_kind */
-    u8 flags_read;  /* arithmetic flags tested, one bit each as in bits 7:0 of RFLAGS; OF is bit 1 */
+    u8 flags_read;  /* arithmetic flags tested, as in bits 7:0 of RFLAGS; OF is bit 1 */
     u8 flags_write; /* arithmetic flags changed or left undefined, likewise */
     u8 flags_set;   /* of those, the ones with a defined new value */
     u8 mem_align;   /* KIND_VEC: alignment the memory operand must have, else #GP(0); 1 = any */

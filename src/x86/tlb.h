@@ -30,8 +30,8 @@ struct x86_tlb_entry {
 #define X86_TLB_ENTRY_BYTES 32u
 _Static_assert(sizeof(struct x86_tlb_entry) == X86_TLB_ENTRY_BYTES, "translated code counts on it");
 
-/* The tag of an empty entry: bit 0 is set, and it names a page whose number has the other parity than
- * those that lead to the entry. Translated code that looks only at the bits above 11 of the
+/* The tag of an empty entry: bit 0 is set, and it names a page whose number has the other parity
+ * than those that lead to the entry. Translated code that looks only at the bits above 11 of the
  * difference between address and tag misses too. Sets begin at multiples of 64. */
 static inline u64 x86_tlb_none(const struct x86_tlb_entry *e)
 {

@@ -1,5 +1,5 @@
-/* engine.c - the same instructions under an engine, through engine.h: the world of guest.c on struct
- * mem, where every exception ends at a HLT */
+/* engine.c - the same instructions under an engine, through engine.h: the world of guest.c on
+ * struct mem, where every exception ends at a HLT */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -46,17 +46,17 @@ struct ibtc_entry {
     const u8 *host; /* entry with flags saved */
 };
 
-/* Valid for one address space, privilege and translation mode. */
+/* Valid for one TLB context in ring 3, or for the kernel in all of them; and for one mode. */
 struct ibtc {
     struct ibtc_entry *e;
     u32 mask;      /* entries - 1 */
     u32 evicted;   /* entries replaced since the last growth or clearing */
     u32 mode;
     u32 epoch;     /* of the code cache when last cleared */
-    u32 ctx;       /* of the TLB, for which `local` holds */
+    u32 ctx;       /* TLB context in which entries were last added */
     u32 gen;       /* a number of its own since the last clearing, never 0 */
     bool used;     /* has entries */
-    bool local;    /* some of them from translations that are not global */
+    bool local;    /* some of them from translations of `ctx` that are not global */
     u64 pages[64]; /* bloom filter of the linear pages that entries came from */
 };
 
@@ -77,8 +77,8 @@ static inline struct ibtc_entry *ibtc_at(const struct ibtc *t, u64 rip)
 /* A place in translated code that C may be called for. Offsets are from the start of the code
  * cache's executable view; 0: none. Lies in the code cache, behind the block's code. */
 struct site {
-    u32 retry;  /* where to try the access again; SITE_KEPT: index of the instruction instead */
-    u32 resume; /* the next guest instruction */
+    u32 retry;  /* where to try the access again; SITE_KEPT: cache_insn's number instead */
+    u32 resume; /* behind the instruction; 0: C finds the next block */
     u32 tb;     /* index of the block */
     u32 off : 12, size : 11, flags : 9; /* of the instruction in its page; of the access; SITE_* */
 };
@@ -96,7 +96,7 @@ struct link {
     u32 unlinked;     /* offset of the stub it leads to without a target */
     u32 guard;        /* offset of the immediate that link_gen is compared with */
     s32 target;       /* RIP relative to code_base */
-    bool flags_saved; /* which entry of the target it takes */
+    bool flags_saved; /* it takes the target's entry_saved, else entry_native */
     bool no_groups;   /* the target is of MODE_NO_GROUPS */
     u32 tb;           /* the block it is in */
     u32 next_in;      /* next link to the same target; index into links, 0 = none */
@@ -120,7 +120,7 @@ struct tb {
     u32 links_in;
     u32 link_first;
     u16 nlinks;
-    struct x86_insn *insns; /* of its generic sites */
+    struct x86_insn *insns; /* unused: cache.insns has those of its generic sites */
 };
 
 struct cache;
@@ -147,8 +147,8 @@ struct engine_vcpu {
     u64 host_rsp;
     u64 code_base;  /* RIP of the first byte of the page that is executing */
     u64 tmp[3];     /* [0], [2]: of the stubs; [1]: inside one instruction */
-    /* A TLB entry for the stack: page that may be read and written, or BT_NO_STACK with the addend
-     * to `nowhere`. What C does to the TLB is noticed on the way back (helpers.c). */
+    /* A TLB entry for the stack: a page that may be read and written, or BT_NO_STACK with the
+     * addend to `nowhere`. What C does to the TLB is noticed on the way back (helpers.c). */
     u64 stack_tag, stack_addend;
     u64 stack_group; /* stack_addend when the group of stack accesses was checked */
     u64 nowhere_addend;
@@ -189,7 +189,7 @@ struct engine_vcpu {
         u64 gpa, len;
     } written[64];
     unsigned nwritten;
-    bool flush, remapped;
+    bool flush, remapped; /* too many to list; RAM is elsewhere now */
 };
 
 #define BT_NO_STACK 0x9e3779b97f4a7000ull

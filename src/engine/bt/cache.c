@@ -359,7 +359,7 @@ static void page_add(struct cache *c, u64 gpa, u32 index, unsigned slot, u64 gra
     struct cpage *p = get_page(c, gpa);
 
     if (!p)
-        return; /* out of memory: cache_commit_locked leaves such a block unhashed */
+        return; /* out of memory: no write to the page will find the block */
     c->tbs[index].page_next[slot] = p->blocks;
     p->blocks = index;
     p->granules |= granules;

@@ -4,9 +4,10 @@
 #include "engine/bt/bt.h"
 
 /* One a VM, shared by its vCPUs. Code lies in regions that fill one after the other; when all are
- * full the oldest is evicted as a whole. `lock` guards everything below. Code that may be executing
- * changes in one way only while other vCPUs run: the aligned displacement of a link. Whoever drops
- * blocks or evicts has called every other vCPU out of translated code first (bt_stop_others).
+ * full the oldest is evicted as a whole. `lock` guards everything below. Linking changes code that
+ * may be executing by aligned 4-byte stores only (displacement, guard). Dropping a block also
+ * overwrites the start of its code, and evicting hands the code's place to others: with more than
+ * one running vCPU the others must be called out of translated code first, which nothing does yet.
  * Functions named _locked want the lock held. */
 #define CACHE_REGIONS   8
 #define CACHE_MIN_BYTES (512 * KiB)
@@ -69,7 +70,8 @@ struct link *cache_link_add_locked(struct cache *c, struct tb *tb);
 u32 cache_insn_add_locked(struct cache *c, const struct x86_insn *in);
 const struct x86_insn *cache_insn(const struct cache *c, u32 n);
 
-/* Lets a link lead to its target's code. */
+/* Lets a link lead to its target's code; a guarded one while engine_vcpu.link_gen is `gen`, and
+ * anew if it had a target. Does nothing when the target is dropped. */
 void cache_link_locked(struct cache *c, struct link *l, struct tb *target, u32 gen);
 
 /* Bytes [gpa, gpa + len) changed: drops the blocks that contain them, or all of the page when more

@@ -114,8 +114,8 @@ static bool has_gpr(const struct x86_insn *in)
     return false;
 }
 
-/* VBLENDVPS, VBLENDVPD, VPBLENDVB: the immediate names a register; outside 64-bit mode bit 7 does not
- * count. */
+/* VBLENDVPS, VBLENDVPD, VPBLENDVB: the immediate names a register; outside 64-bit mode bit 7 does
+ * not count. */
 static bool names_register(const struct raw *r)
 {
     return r->vex && r->map == 3 && r->opcode >= 0x4a && r->opcode <= 0x4c;

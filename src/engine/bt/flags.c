@@ -1,9 +1,9 @@
 /* flags.c - where the guest's arithmetic flags are, and how they are kept exact at little cost
  *
- * A TLB check destroys the host's flags. They are saved to memory before it (FL_SAVED), unless they
- * can be computed anew from registers, should the access leave the block (FL_RECIPE): CMP and TEST by
- * executing them again, ADD and SUB by undoing and doing them, AND, OR and XOR by a TEST of the
- * result. */
+ * A TLB check destroys the host's flags. They are saved to memory before it (FL_SAVED), unless
+ * they can be computed anew from registers, should the access leave the block (FL_RECIPE): CMP and
+ * TEST by executing them again, ADD and SUB by undoing and doing them, AND, OR and XOR by a TEST
+ * of the result. */
 #include <Zydis/Zydis.h>
 
 #include "engine/bt/gen.h"

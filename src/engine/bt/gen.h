@@ -11,14 +11,14 @@ enum fl {
     FL_RECIPE, /* nowhere, but gen.recipe computes them anew */
 };
 
-/* Code that gives the host's flags the value they had, from registers that have not changed since. */
+/* Code that gives the host's flags the value they had, from registers that did not change since. */
 struct recipe {
     u8 code[20];
     u8 len;   /* 0: there is none */
     u32 regs; /* guest registers it depends on */
 };
 
-/* Accesses at [base + (index << scale) + constant], by roots (group.c); lo, hi: of the constants. */
+/* Accesses at [base + (index << scale) + constant], by roots (group.c); lo, hi: of constants. */
 #define NO_ROOT 0xffffu
 struct group {
     u16 base, index;
@@ -45,10 +45,10 @@ struct insn_accesses {
 
 #define GROUPS_MAX 24
 
-/* Code that is emitted behind the block, off the hot path. */
+/* Code that is emitted behind the block, off the hot path. What emits it may add more. */
 enum cold_kind {
     COLD_SLOW,    /* access that missed the TLB: rax is recomputed as the linear address */
-    COLD_GENERIC, /* site of an instruction that C executes; the hot path jumps to the stub itself */
+    COLD_GENERIC, /* site of an instruction that C executes; hot code jumps to the stub itself */
     COLD_EXEC,    /* the instruction is to be executed by C after all */
     COLD_FP,      /* vector registers are not loaded */
     COLD_LINK,    /* a direct jump that has no target yet */
@@ -60,7 +60,7 @@ enum cold_kind {
 
 struct cold {
     enum cold_kind kind;
-    u8 *from[3];     /* rel32 fields that lead here; or of a LEA that wants the site's address */
+    u8 *from[3];     /* rel32 fields that lead here; COLD_GENERIC: of the LEA of the site */
     unsigned nfrom;
     u8 *retry, *resume;
     struct hmem ea;  /* COLD_SLOW: how to compute the linear address, unless xor_tag */
@@ -110,7 +110,7 @@ struct gen {
     u32 fp_ok;                  /* READY_* known to be ready here */
     bool ended;                 /* control never comes here */
     unsigned spare;             /* scratch register that lower_* left free */
-    unsigned ncold, cold_insn;  /* cold_insn: first of this instruction */
+    unsigned ncold, cold_insn;  /* cold_insn: unused */
     struct cold cold[COLD_MAX];
 };
 
@@ -130,7 +130,8 @@ void stubs_emit(struct cache *c);
 void flags_save(struct gen *g);
 /* The same where a COLD_SLOW follows, which can compute them by the recipe. */
 void flags_clobber(struct gen *g);
-/* Before an instruction that reads flags or keeps some. Uses rax. */
+/* Before an instruction that reads flags or keeps some: the host's flags are the guest's. Uses
+ * rax. */
 void flags_need(struct gen *g);
 /* Whether the instruction changes all of them, whatever its operands are. */
 bool flags_all_written(const struct x86_insn *in);
@@ -206,7 +207,7 @@ bool copy_keeps_r10(const struct gen *g);
 void gen_goto(struct gen *g, s64 target);      /* RIP = code_base + target */
 void gen_goto_ibtc(struct gen *g, s64 target); /* the same, through the jump cache */
 void gen_probe(struct gen *g, s64 target, u32 link); /* the same for a link to another page */
-/* Makes the jump with this rel32, aligned, a link to the block at `off`. */
+/* Makes the jump with this rel32, aligned, a link to the block at code_base + target. */
 struct link *gen_link(struct gen *g, u8 *field, s64 target, bool flags_saved);
 void gen_ibtc(struct gen *g, struct cold *miss); /* RIP in rax; flags are saved */
 

@@ -1,9 +1,10 @@
 /* group.c - accesses of a block that surely lie together: one TLB check for all of them
  *
- * Registers are followed through additions of constants and copies. Accesses whose addresses differ
- * by constants only make a group: the first one executed checks the whole range, the others use what
- * it found. When the range does not lie in one page that the TLB has, C continues in another
- * translation of the same code that has no groups (MODE_NO_GROUPS). */
+ * Registers are followed through additions of constants and copies. Accesses whose addresses
+ * differ by constants only make a group: the first one executed checks the whole range, the others
+ * use what it found. When the range does not lie in one page that the TLB has and can get, the
+ * same code goes on in another translation that has no groups (MODE_NO_GROUPS): by a link when the
+ * range leaves its page, by C when the page cannot be had. */
 #include <Zydis/Zydis.h>
 
 #include "engine/bt/gen.h"

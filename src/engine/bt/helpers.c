@@ -1,4 +1,5 @@
-/* helpers.c - what translated code calls C for: the next block, missed accesses, single instructions */
+/* helpers.c - what translated code calls C for: the next block, missed accesses, single
+ * instructions */
 #include <string.h>
 
 #include "engine/bt/translate.h"
@@ -295,7 +296,8 @@ static bool tlb_hits(const struct x86_cpu *cpu, u64 lin, bool write)
     return (write ? e->tag_write : e->tag_read) == (lin & ~PAGE_MASK);
 }
 
-/* Goes on at the instruction of the site with every access checked by itself. */
+/* Goes on at the instruction of the site with every access checked by itself. translate() may
+ * evict the block that the site is in: *s is not looked at behind it. */
 static u64 without_groups(struct engine_vcpu *v, const struct site *s)
 {
     struct cache *c = v->vm->cache;

@@ -1,4 +1,4 @@
-/* insn_branch.c - near JMP, Jcc, LOOP, CALL and RET: links inside a page, the jump cache beyond */
+/* insn_branch.c - near JMP, Jcc, LOOP, CALL and RET: links, and the jump cache where there is none */
 #include <Zydis/Zydis.h>
 
 #include "engine/bt/gen.h"
@@ -24,7 +24,7 @@ static bool in_page(s64 target)
     return target >= 0 && target < PAGE_BYTES;
 }
 
-/* A loop must notice what other threads ask of this vCPU: flags are saved. */
+/* A loop must notice what other threads ask of this vCPU. Flags are saved. */
 static void attention_check(struct gen *g, s64 target)
 {
     e_alu_mem_imm(&g->e, W32, 7, CELL(cpu.attn), 0);

@@ -236,7 +236,7 @@ static bool gen_carry(struct gen *g)
     return true;
 }
 
-/* --- vector registers ---------------------------------------------------------------------------- */
+/* --- vector registers ----------------------------------------------------------------------- */
 
 /* Behind it the vector registers hold the guest's. */
 static void need_vectors(struct gen *g, u32 need)

@@ -257,7 +257,7 @@ static struct hmem group_cell(const struct group *o)
     return o->stack ? CELL(stack_group) : cell(VOFF(group_addend) + 8u * (unsigned)o->cell);
 }
 
-/* Only one group at a time has the stack's entry. */
+/* There is one stack_group: what other groups of the stack have checked is void. */
 static void release_stack(struct gen *g)
 {
     for (unsigned i = 0; i < g->ngroups; i++)

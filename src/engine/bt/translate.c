@@ -13,7 +13,7 @@ struct run {
     struct x86_insn insn[BLOCK_INSNS_MAX];
     u16 off[BLOCK_INSNS_MAX];     /* of each in the page */
     bool follow[BLOCK_INSNS_MAX]; /* the next one is where this branch leads */
-    bool crossing;                /* behind it comes an instruction that crosses into the next page */
+    bool crossing;                /* behind it comes an instruction that crosses pages */
     unsigned n, bytes;            /* bytes: from the first to the end of the last by address */
     u64 gpa2;
 };
