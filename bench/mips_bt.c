@@ -1,4 +1,4 @@
-/* mips.c - instructions a second of an engine on integer code, beside the same code run natively */
+/* mips_bt.c - instructions a second of an engine on integer code, beside the same code natively */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

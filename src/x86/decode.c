@@ -434,7 +434,8 @@ int x86_decode(struct x86_cpu *cpu, const u8 *bytes, unsigned len, struct x86_in
     ZydisDecodedInstruction z;
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
 
-    ZyanStatus st = ZydisDecoderDecodeFull(decoder_for(cpu), bytes, MIN(len, X86_INSN_MAX), &z, ops);
+    ZyanStatus st =
+        ZydisDecoderDecodeFull(decoder_for(cpu), bytes, MIN(len, X86_INSN_MAX), &z, ops);
     if (st == ZYDIS_STATUS_NO_MORE_DATA)
         return len >= X86_INSN_MAX ? x86_gp(cpu, 0) : X86_DECODE_MORE;
     if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)

@@ -240,8 +240,10 @@ void flags_recipe(struct gen *g, const u8 *code)
     r->regs = 0;
     for (unsigned i = 0; i < in->nops; i++) {
         const struct x86_operand *o = &in->op[i];
-        if (o->kind == X86_OPND_MEM || (o->kind == X86_OPND_REG && (o->high || o->cls != X86_CLASS_GPR ||
-                                                                     host_reg(o->reg) == H_NONE)))
+        if (o->kind == X86_OPND_MEM)
+            return;
+        if (o->kind == X86_OPND_REG &&
+            (o->high || o->cls != X86_CLASS_GPR || host_reg(o->reg) == H_NONE))
             return;
         if (o->kind == X86_OPND_REG)
             r->regs |= BIT(o->reg);

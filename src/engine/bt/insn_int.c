@@ -35,7 +35,7 @@ static bool gen_copy(struct gen *g, unsigned align)
     if (!copy_possible(g, mo != NULL) || (mo && !lower_can(g)))
         return false;
     if (mo) {
-        unsigned how = (mo->access & X86_OPND_WRITE ? LOW_WRITE : 0) | 
+        unsigned how = (mo->access & X86_OPND_WRITE ? LOW_WRITE : 0) |
                        (flags || copy_wants_rax(in) ? LOW_RAX_FREE : 0);
         m = lower_mem(g, mo->size, align, how);
     }

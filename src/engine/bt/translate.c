@@ -222,7 +222,8 @@ static void set_resume(struct gen *g, unsigned first)
     for (unsigned i = first; i < g->ncold && !g->ended; i++) {
         struct cold *c = &g->cold[i];
         /* Behind an instruction that C executed whole, what it would have checked is not so. */
-        if (c->no_resume || g->led || (c->kind != COLD_SLOW && c->kind != COLD_EXEC && c->kind != COLD_GENERIC))
+        if (c->no_resume || g->led ||
+            (c->kind != COLD_SLOW && c->kind != COLD_EXEC && c->kind != COLD_GENERIC))
             continue;
         c->resume = g->e.p;
         g->r10_group = g->rax_home = -1; /* not so there */
