@@ -228,15 +228,14 @@ static bool load_target(struct gen *g)
     const struct x86_operand *o = &g->in->op[0];
     unsigned w = g->code64 ? W64 : W32;
 
+    flags_save(g); /* gen_ibtc wants them in memory, not in a recipe */
     if (o->kind == X86_OPND_MEM) {
         if (!lower_can(g))
             return false;
         e_load(&g->e, w, H_RAX, lower_mem(g, slot_bytes(g), 1, 0));
     } else if (host_reg(o->reg) == H_NONE) {
-        flags_save(g);
         e_load(&g->e, w, H_RAX, cell(GPR_OFF(o->reg)));
     } else {
-        flags_save(g);
         e_mov(&g->e, w, H_RAX, host_reg(o->reg));
     }
     return true;
@@ -295,6 +294,7 @@ static bool gen_ret(struct gen *g)
         return false;
     if (g->in->nops)
         commit.rsp_add += (u16)g->in->imm;
+    flags_save(g);
     struct hmem m = lower_stack(g, X86_RSP, 0, n, 0);
     e_load(&g->e, g->code64 ? W64 : W32, H_RAX, m);
     gen_ibtc(g, &commit);
