@@ -133,6 +133,8 @@ static bool gen_popf(struct gen *g)
     e1(e, 0x66);
     e_store(e, W32, CELL(flags), H_RAX); /* mov gs:[flags], ax */
     e_lea(e, W64, H_RSP, base_mem(H_RSP, 8));
+    g->fl = FL_SAVED;
+    g->recipe.len = 0;
     return true;
 }
 
