@@ -66,7 +66,7 @@ static void man_options(unsigned verb)
         roff(rows[i].name);
         fputs("\\fR", stdout);
         if (*rows[i].argument) {
-            fputs(" \\fI", stdout);
+            fputs(rows[i].kind == OPT_COUNT ? "\\fI" : " \\fI", stdout);
             roff(rows[i].argument);
             fputs("\\fR", stdout);
         }

@@ -13,7 +13,7 @@ static void print_option(const struct option_row *row)
     char left[64];
     int n = snprintf(left, sizeof(left), "  %c%c%s--%s%s%s", row->letter ? '-' : ' ',
                      row->letter ? row->letter : ' ', row->letter ? ", " : "  ", row->name,
-                     *row->argument ? " " : "", row->argument);
+                     *row->argument && row->kind != OPT_COUNT ? " " : "", row->argument);
 
     if (n >= COLUMN)
         printf("%s\n%*s%s\n", left, COLUMN, "", row->summary);

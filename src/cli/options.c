@@ -107,6 +107,11 @@ static int store(struct options *o, const struct option_row *row, const char *va
     case OPT_FLAG: *(bool *)field = true; break;
     case OPT_STRING: *(const char **)field = value; break;
     case OPT_LIST: return add_item(field, row, value, e);
+    case OPT_COUNT:
+        ok = !value || (parse_number(value, field) && *(u64 *)field);
+        if (!value)
+            *(u64 *)field = 1;
+        break;
     case OPT_NUMBER: ok = parse_number(value, field); break;
     case OPT_SIZE: ok = parse_size(value, field); break;
     case OPT_SECONDS: ok = parse_seconds(value, field); break;
@@ -130,8 +135,8 @@ static int parse_long(struct options *o, unsigned verb, const char *arg, const c
     if (row->kind == OPT_FLAG)
         return equals ? err_set(e, EINVAL, "option --%s takes no value", row->name)
                       : store(o, row, NULL, e);
-    if (equals)
-        return store(o, row, equals + 1, e);
+    if (equals || row->kind == OPT_COUNT)
+        return store(o, row, equals ? equals + 1 : NULL, e);
     if (!next)
         return err_set(e, EINVAL, "option --%s needs a value: %s", row->name, row->argument);
     *used = true;

@@ -19,6 +19,7 @@ enum option_kind {
     OPT_LIST,    /* struct string_list: may be given several times */
     OPT_NUMBER,  /* u64: decimal, 0x hexadecimal */
     OPT_SIZE,    /* u64 bytes: a bare number is MiB */
+    OPT_COUNT,   /* u64: --name alone is 1, else --name=N */
     OPT_SECONDS, /* u64 milliseconds: seconds with a fraction */
 };
 
@@ -33,7 +34,7 @@ struct string_list {
 struct options {
     const char *engine, *kernel, *initrd, *append, *cpu, *bios, *script, *workdir, *console, *bt;
     struct string_list env, debugcon;
-    u64 memory, cpus, timeout_ms, debug_exit;
+    u64 memory, cpus, timeout_ms, debug_exit, lockstep;
     bool testdev, stats, quiet, json, help;
 
     const char *const *command; /* after "--", NULL-terminated; NULL without */

@@ -1,5 +1,6 @@
 /* run.c - `ring3 run`: boots a virtual machine, and runs a command in it */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,11 +46,15 @@ static int check_tuning(const struct options *o, struct err *e)
 {
     struct bt_config ignored;
 
-    if (!o->bt)
+    const char *name = o->bt ? "bt" : "lockstep";
+
+    if (!o->bt && !o->lockstep)
         return 0;
     if (o->engine && strcmp(o->engine, "auto") && strcmp(o->engine, "bt"))
-        return err_set(e, EINVAL, "option --bt is for engine bt, not for %s", o->engine);
-    return tuning_parse(o->bt, &ignored, e);
+        return err_set(e, EINVAL, "option --%s is for engine bt, not for %s", name, o->engine);
+    if (o->lockstep > UINT_MAX)
+        return err_set(e, EINVAL, "option --lockstep: too large");
+    return o->bt ? tuning_parse(o->bt, &ignored, e) : 0;
 }
 
 /* What cannot go together, before anything is opened. */
@@ -135,10 +140,12 @@ static int configure(struct run *r, struct err *e)
             return rc;
     }
     r->cfg.engine = r->engine->engine;
-    if (o->bt && r->cfg.engine != &engine_bt)
-        return err_set(e, EINVAL, "option --bt: engine %s was chosen", r->engine->name);
+    if ((o->bt || o->lockstep) && r->cfg.engine != &engine_bt)
+        return err_set(e, EINVAL, "option --%s: engine %s was chosen", o->bt ? "bt" : "lockstep",
+                       r->engine->name);
     if (o->bt && tuning_parse(o->bt, &r->cfg.bt, e))
         return -EINVAL;
+    r->cfg.bt.lockstep = (unsigned)o->lockstep;
     r->cfg.cpu_model = o->cpu;
     r->cfg.cpus = (unsigned)o->cpus;
     r->cfg.ram_bytes = o->memory;

@@ -43,6 +43,7 @@ struct bt_config {
     size_t code_cache;    /* bytes of translated code kept */
     unsigned block_insns; /* most guest instructions in a block */
     bool no_chaining;     /* every block returns to the dispatcher */
+    unsigned lockstep;    /* one block in so many also by the interpreter, compared; 0: none */
     bool no_hits;         /* every memory access of translated code leaves it: C executes it */
 };
 

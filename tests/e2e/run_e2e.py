@@ -105,7 +105,8 @@ def help_and_version():
 def wrong_options():
     for args in (["run", "--nonsense"], ["run", "-m", "lots"], ["run", "stray"], ["run", "--"],
                  ["run", "-e", "nosuch", "--", "true"], ["run", "-c", "2", "--", "true"],
-                 ["run", "--bt", "block=0", "--", "true"], ["run", "-e", "interp", "--bt", "miss=on"],
+                 ["run", "--lockstep=0", "--", "true"], ["run", "--bt", "block=0", "--", "true"],
+                 ["run", "-e", "interp", "--bt", "miss=on"],
                  ["run", "--bios", "x", "--", "true"], ["run", "-e", "script"], ["doctor", "x"],
                  ["bogus"]):
         status, out, err = ring3(*args)
@@ -297,6 +298,18 @@ def json_at_the_end():
     check(status == 3 and last["status"] == 3 and last["outcome"] == "command", status, err)
     check(last["engine"] == ARGS.engine and last["boot_ms"] > 0, err)
     print("# boot to the agent: %d ms" % last["boot_ms"])
+
+
+LOAD = ("cat /bin/busybox | gzip | gunzip | md5sum > /tmp/a; md5sum < /bin/busybox | cmp - /tmp/a && "
+        "for i in 1 2 3 4 5; do (echo $i; exit $i) | cat > /dev/null; done; echo fine")
+
+
+@test()
+def lockstep():
+    """Translated blocks give what the interpreter gives, one in a hundred of a whole boot."""
+    if ARGS.engine != "bt":
+        return
+    expect(run("-q", "--lockstep=100", "--", "sh", "-c", LOAD), 0, b"fine\n")
 
 
 @test()

@@ -87,6 +87,16 @@ static void refusals(void **state)
     assert_refused(PARSE("run", "--kern", "x"), EINVAL, e, "unknown option '--kern'");
 }
 
+static void counts(void **state)
+{
+    assert_ok(PARSE("run", "--lockstep", "-q"), e);
+    assert_true(o.lockstep == 1 && o.quiet);
+    assert_ok(PARSE("run", "--lockstep=50"), e);
+    assert_int_equal(o.lockstep, 50);
+    assert_refused(PARSE("run", "--lockstep=0"), EINVAL, e, "--lockstep: bad value '0'");
+    assert_refused(PARSE("run", "--lockstep="), EINVAL, e, "--lockstep: bad value");
+}
+
 static void sizes(void **state)
 {
     static const struct {
@@ -181,8 +191,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms),    cmocka_unit_test(command), cmocka_unit_test(lists),
-        cmocka_unit_test(refusals), cmocka_unit_test(sizes),   cmocka_unit_test(numbers),
-        cmocka_unit_test(tuning),   cmocka_unit_test(table),
+        cmocka_unit_test(refusals), cmocka_unit_test(sizes),   cmocka_unit_test(counts),
+        cmocka_unit_test(numbers),  cmocka_unit_test(tuning),  cmocka_unit_test(table),
     };
 
     return cmocka_run_group_tests_name("options", tests, NULL, NULL);

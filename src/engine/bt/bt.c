@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "engine/bt/gen.h"
 #include "engine/bt/gs.h"
+#include "engine/bt/lockstep.h"
 #include "engine/bt/translate.h"
 #include "engine/interp/step.h"
 #include "x86/fpu.h"
@@ -98,7 +99,7 @@ void bt_mark_code(struct engine_vcpu *v, u64 gpa_page)
     x86_tlb_drop_gpa(&v->cpu, gpa_page, PAGE_BYTES, true);
 }
 
-static void take_over_writes(struct engine_vcpu *v)
+void bt_take_over_writes(struct engine_vcpu *v)
 {
     x86_attn_clear(&v->cpu, X86_ATTN_CODE);
     lock_take(&v->lock);
@@ -116,7 +117,7 @@ static void take_over_writes(struct engine_vcpu *v)
 
 /* --- the loop --------------------------------------------------------------------------------- */
 
-static void enter(struct engine_vcpu *v, u64 host)
+void bt_enter(struct engine_vcpu *v, u64 host)
 {
     typedef void enter_fn(struct engine_vcpu *, u64);
     union {
@@ -141,7 +142,7 @@ static int run_once(struct engine_vcpu *v)
 
     if (unlikely(x86_attn(cpu))) {
         if (x86_attn(cpu) & X86_ATTN_CODE)
-            take_over_writes(v);
+            bt_take_over_writes(v);
         int rc = x86_boundary(cpu);
         if (rc)
             return rc;
@@ -150,8 +151,10 @@ static int run_once(struct engine_vcpu *v)
     }
     v->step = false;
     u64 host = bt_next(v);
+    if (host && unlikely(v->lockstep) && lockstep_due(v))
+        return lockstep_check(v, host);
     if (host)
-        enter(v, host);
+        bt_enter(v, host);
     if (v->step && v->rc == X86_OK && !x86_attn(cpu))
         return step(v);
     return v->rc;
@@ -177,6 +180,8 @@ static void bt_run(struct engine_vcpu *v, struct vcpu_exit *exit)
     gs_set(v);
     for (;;) {
         rc = run_once(v);
+        if (unlikely(lockstep_failed(v)))
+            break;
         if (likely(rc == X86_OK || rc == X86_YIELD))
             continue;
         if (rc == X86_HALT && !(x86_attn(cpu) & X86_ATTN_KICK)) {
@@ -189,6 +194,10 @@ static void bt_run(struct engine_vcpu *v, struct vcpu_exit *exit)
     exit->reason = rc == X86_KICKED ? VCPU_EXIT_KICKED
                    : rc == X86_HALT ? VCPU_EXIT_HALTED
                                     : VCPU_EXIT_SHUTDOWN;
+    if (unlikely(lockstep_failed(v))) {
+        exit->reason = VCPU_EXIT_FAILED;
+        err_set(&exit->err, EIO, "lockstep: %s", lockstep_failed(v));
+    }
     add_stats(v);
 }
 
@@ -207,8 +216,8 @@ static int bt_vm_create(const struct engine_vm_config *cfg, struct engine_vm **o
         return err_set(e, ENOMEM, "no memory for a VM");
     vm->cfg = *cfg;
     vm->block_insns = cfg->bt.block_insns ? MIN(cfg->bt.block_insns, BLOCK_INSNS) : BLOCK_INSNS;
-    vm->unroll = !cfg->bt.block_insns;
-    vm->linking = !cfg->bt.no_chaining;
+    vm->unroll = !cfg->bt.block_insns && !cfg->bt.lockstep;
+    vm->linking = !cfg->bt.no_chaining && !cfg->bt.lockstep;
     int rc = cache_create(&vm->cache, cfg->mem,
                           cfg->bt.code_cache ? cfg->bt.code_cache : CODE_CACHE_DEFAULT, &vm->stats,
                           e);
@@ -235,6 +244,7 @@ static void bt_vcpu_destroy(struct engine_vcpu *v)
     for (unsigned i = 0; i < ARRAY_SIZE(v->table); i++)
         ibtc_destroy(v->table[i]);
     free(v->decoded);
+    lockstep_destroy(v);
     lock_destroy(&v->lock);
     x86_cpu_fini(&v->cpu);
     free(v);
@@ -276,7 +286,12 @@ static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_e
     x86_tlb_select(&v->cpu);
     bt_set_helpers(v);
     struct mem_listener l = {.code_written = on_code_written, .remapped = on_remapped, .ctx = v};
-    int rc = mem_listen(vm->cfg.mem, &l);
+    int rc = vm->cfg.bt.lockstep ? lockstep_create(v, vm->cfg.bt.lockstep, e) : 0;
+    if (rc) {
+        bt_vcpu_destroy(v);
+        return rc;
+    }
+    rc = mem_listen(vm->cfg.mem, &l);
     if (rc) {
         bt_vcpu_destroy(v);
         return err_set(e, -rc, "vCPU %u: too many listeners on guest memory", id);

@@ -175,6 +175,7 @@ struct engine_vcpu {
     u32 mode;            /* tb_mode() of what executes */
     struct ibtc *in_use;
     struct world world;
+    struct lockstep *lockstep; /* or NULL */
     struct engine_vm *vm;
     struct ibtc *table[BT_KERNEL_TABLE + 1]; /* by TLB context, and the kernel's; on first use */
     struct decoded *decoded; /* cache of instructions that slow sites execute */

@@ -2,6 +2,7 @@
  * instructions */
 #include <string.h>
 
+#include "engine/bt/lockstep.h"
 #include "engine/bt/translate.h"
 #include "mem/mem.h"
 #include "x86/fpu.h"
@@ -177,6 +178,8 @@ static u64 go_on(struct engine_vcpu *v, bool probe)
         v->rc = X86_OK;
         if (x86_attn(cpu))
             return 0;
+        if (unlikely(v->lockstep) && lockstep_leave(v->lockstep))
+            return 0;
         v->stats.lookups++;
         if (!choose_table(v)) {
             v->step = true;
@@ -206,6 +209,8 @@ static u64 go_on(struct engine_vcpu *v, bool probe)
 
 u64 bt_next(struct engine_vcpu *v)
 {
+    if (unlikely(v->lockstep))
+        lockstep_stay(v->lockstep);
     return go_on(v, true);
 }
 
@@ -261,6 +266,8 @@ static u64 finish(struct engine_vcpu *v, const struct site *s, int rc, u64 next)
         v->rc = rc;
         return 0;
     }
+    if (unlikely(v->lockstep) && rc != X86_FAULT && cpu->s.rip == next)
+        lockstep_cut(v->lockstep, next);
     return go_on(v, true);
 }
 
@@ -306,6 +313,8 @@ static u64 without_groups(struct engine_vcpu *v, const struct site *s)
     unsigned flags;
 
     v->stats.group_misses++;
+    if (unlikely(v->lockstep))
+        lockstep_restarted(v->lockstep);
     to_c(v);
     v->cpu.s.rip = v->code_base + s->off;
     lock_take(&c->lock);
