@@ -111,6 +111,7 @@ struct tb {
     u32 mode;         /* tb_mode() */
     u32 entry_native; /* offsets: entries with flags in the host's flags, and saved */
     u32 entry_saved;
+    u32 host_end;                /* behind its hot code */
     u32 dead_native, dead_saved; /* stubs that its entries lead to once it is dropped */
     u16 bytes;
     u8 region;

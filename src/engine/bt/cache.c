@@ -373,6 +373,7 @@ void cache_commit_locked(struct cache *c, struct tb *tb, u32 end, u32 cold_end)
 
     r->tb_used++;
     r->used = (end + 15) & ~15u;
+    tb->host_end = end;
     r->cold_used = (cold_end + 3) & ~3u;
     page_add(c, tb->gpa, index, 0, granule_mask(tb->gpa & PAGE_MASK, in_first));
     if (tb->gpa2 != ~0ull)
