@@ -89,8 +89,8 @@ struct site {
 #define SITE_GROUP BIT(3) /* the access stands for several, which count on it (group.c) */
 
 /* A direct jump that may be patched to lead to its target. One to another page (`guard` not 0) is
- * taken while the jump cache in use is the one that knew the target, and has not been cleared: while
- * engine_vcpu.link_gen is what it was then. Otherwise the jump cache is asked. */
+ * taken while the jump cache in use is the one that knew the target, and has not been cleared:
+ * while engine_vcpu.link_gen is what it was then. Otherwise the jump cache is asked. */
 struct link {
     u32 field;        /* offset of the rel32 */
     u32 unlinked;     /* offset of the stub it leads to without a target */

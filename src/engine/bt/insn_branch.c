@@ -1,4 +1,4 @@
-/* insn_branch.c - near JMP, Jcc, LOOP, CALL and RET: links, and the jump cache where there is none */
+/* insn_branch.c - near JMP, Jcc, LOOP, CALL and RET: links, or else the jump cache */
 #include <Zydis/Zydis.h>
 
 #include "engine/bt/gen.h"
@@ -101,7 +101,7 @@ static void goto_far(struct gen *g, s64 target)
     probe->link = (u32)(l - g->c->links);
 }
 
-/* Where the guard fails: one time in so many C makes the link anew, else the jump cache serves it. */
+/* Where the guard fails: one time in so many C makes the link anew, else the cache serves it. */
 void gen_probe(struct gen *g, s64 target, u32 link)
 {
     struct cold miss = {.to_link = true, .link = link};
