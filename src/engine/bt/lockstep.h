@@ -1,11 +1,11 @@
 /* lockstep.h - translated code and the interpreter side by side, compared block by block
  *
  * Before a block is entered the processor's state goes to a second processor, the shadow, which
- * executes the block's instructions one by one. What it writes to guest memory is taken back, what it
- * did to devices is kept. Then translated code executes the same block, with the device accesses
- * answered from what was kept. Registers and the pages written must be equal afterwards. Devices see
- * each access once, and interrupts are taken between blocks only. Memory that something else writes
- * while a block is checked may be lost. */
+ * executes the block's instructions one by one. What it writes to guest memory is taken back, what
+ * it did to devices is kept. Then translated code executes the same block, with the device
+ * accesses answered from what was kept. Registers and the pages written must be equal afterwards.
+ * Devices see each access once, and interrupts are taken between blocks only. Memory that
+ * something else writes while a block is checked may be lost. */
 #pragma once
 
 #include "base/err.h"

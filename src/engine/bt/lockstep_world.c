@@ -1,5 +1,5 @@
-/* lockstep_world.c - the world of the two processors of a lockstep check: what the first one asks is
- * recorded, the second one gets the same answers */
+/* lockstep_world.c - the world of the two processors of a lockstep check: what the first one asks
+ * is recorded, the second one gets the same answers */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
