@@ -39,7 +39,8 @@ static inline unsigned host_reg(unsigned guest)
 
 #define IBTC_START 1024u /* entries; doubled when they push each other out */
 #define IBTC_MAX   65536u
-#define IBTC_EMPTY 1ull /* a tag that no probe asks for: RIP of an entry is never this */
+/* The tag of an empty slot: an address whose probe looks into another slot. */
+#define IBTC_EMPTY(slot) ((slot) ? 0ull : 1ull)
 
 struct ibtc_entry {
     u64 rip;

@@ -70,9 +70,11 @@ int cache_create(struct cache **out, struct mem *mem, size_t bytes, struct bt_st
     c->links = reserve(c->links_bytes);
     c->hash = calloc(1u << HASH_BITS, sizeof(*c->hash));
     c->pages = calloc(1u << PAGE_HASH_BITS, sizeof(struct cpage *));
+    c->pool_bytes = 2 * sizeof(struct cpage) * c->region[CACHE_REGIONS - 1].tb_end;
+    c->page_pool = reserve(c->pool_bytes);
     c->insns_bytes = c->region[CACHE_REGIONS - 1].insn_end * sizeof(struct x86_insn);
     c->insns = reserve(c->insns_bytes);
-    if (!c->tbs || !c->links || !c->hash || !c->pages || !c->insns) {
+    if (!c->tbs || !c->links || !c->hash || !c->pages || !c->page_pool || !c->insns) {
         cache_destroy(c);
         return err_set(e, ENOMEM, "no memory for the code cache");
     }
@@ -84,17 +86,14 @@ void cache_destroy(struct cache *c)
 {
     if (!c)
         return;
-    for (unsigned i = 0; c->pages && i < 1u << PAGE_HASH_BITS; i++)
-        for (struct cpage *p = c->pages[i], *next; p; p = next) {
-            next = p->next;
-            free(p);
-        }
     free(c->pages);
     free(c->hash);
     if (c->tbs)
         munmap(c->tbs, c->tbs_bytes);
     if (c->links)
         munmap(c->links, c->links_bytes);
+    if (c->page_pool)
+        munmap(c->page_pool, c->pool_bytes);
     if (c->insns)
         munmap(c->insns, c->insns_bytes);
     wxbuf_destroy(&c->buf);
@@ -124,12 +123,13 @@ static struct cpage *get_page(struct cache *c, u64 gpa)
 
     if (p)
         return p;
-    p = calloc(1, sizeof(*p));
-    if (!p)
-        return NULL;
+    p = c->free_pages;
+    if (p)
+        c->free_pages = p->next;
+    else
+        p = &c->page_pool[c->pool_used++]; /* two for each block at most */
     struct cpage **chain = &c->pages[page_hash(gpa)];
-    p->gpa = gpa & ~PAGE_MASK;
-    p->next = *chain;
+    *p = (struct cpage){.gpa = gpa & ~PAGE_MASK, .next = *chain};
     *chain = p;
     return p;
 }
@@ -142,7 +142,8 @@ static void free_page(struct cache *c, struct cpage *p)
         at = &(*at)->next;
     *at = p->next;
     mem_code_clear(c->mem, p->gpa);
-    free(p);
+    p->next = c->free_pages;
+    c->free_pages = p;
 }
 
 /* Granules of a page that the bytes [from, from + len) of it touch. */
@@ -358,8 +359,6 @@ static void page_add(struct cache *c, u64 gpa, u32 index, unsigned slot, u64 gra
 {
     struct cpage *p = get_page(c, gpa);
 
-    if (!p)
-        return; /* out of memory: no write to the page will find the block */
     c->tbs[index].page_next[slot] = p->blocks;
     p->blocks = index;
     p->granules |= granules;

@@ -37,8 +37,10 @@ struct cache {
     struct link *links;
     u32 *hash;
     struct cpage **pages;
+    struct cpage *page_pool, *free_pages;
+    u32 pool_used;
     struct x86_insn *insns;
-    size_t tbs_bytes, links_bytes, insns_bytes;
+    size_t tbs_bytes, links_bytes, insns_bytes, pool_bytes;
 };
 
 must_check int cache_create(struct cache **out, struct mem *mem, size_t bytes,

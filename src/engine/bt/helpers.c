@@ -190,7 +190,7 @@ static u64 go_on(struct engine_vcpu *v, bool probe)
             return 0;
         }
         const struct ibtc_entry *e = ibtc_at(v->in_use, cpu->s.rip);
-        if (probe && e->rip == cpu->s.rip) {
+        if (probe && e->host && e->rip == cpu->s.rip) {
             host = e->host;
             break;
         }
@@ -344,6 +344,12 @@ static u64 h_slow(struct engine_vcpu *v, u64 lin, const struct site *s)
         x86_lin_probe(cpu, lin, s->size, write ? X86_W : X86_R) == X86_OK &&
         tlb_hits(cpu, lin, write)) {
         (&v->stats.tlb_fills_user)[cpu->mmu_set]++; /* in the order of X86_TLB_* */
+        /* The walk may have marked a table that lies beside this code. */
+        if (unlikely(v->vm->cache->tbs[s->tb].dead)) {
+            to_c(v);
+            cpu->s.rip = v->code_base + s->off;
+            return go_on(v, false);
+        }
         if (s->flags & SITE_FP)
             v->fp_reload = fp_allowed(v);
         return back(v, cache_x(v->vm->cache, s->retry));

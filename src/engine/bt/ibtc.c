@@ -18,7 +18,7 @@ static struct ibtc_entry *entries_alloc(u32 n)
     struct ibtc_entry *e = aligned_alloc(64, n * sizeof(*e));
 
     for (u32 i = 0; e && i < n; i++)
-        e[i] = (struct ibtc_entry){IBTC_EMPTY, NULL};
+        e[i] = (struct ibtc_entry){IBTC_EMPTY(i), NULL};
     return e;
 }
 
@@ -50,7 +50,7 @@ void ibtc_clear(struct ibtc *t)
     if (!t->used)
         return;
     for (u32 i = 0; i <= t->mask; i++)
-        t->e[i].rip = IBTC_EMPTY;
+        t->e[i] = (struct ibtc_entry){IBTC_EMPTY(i), NULL};
     memset(t->pages, 0, sizeof(t->pages));
     t->used = t->local = false;
     t->evicted = 0;
@@ -70,7 +70,7 @@ static void grow(struct ibtc *t)
     t->e = e;
     t->mask = n - 1;
     for (u32 i = 0; i <= old_mask; i++)
-        if (old[i].rip != IBTC_EMPTY)
+        if (old[i].host)
             *ibtc_at(t, old[i].rip) = old[i];
     free(old);
 }
@@ -79,7 +79,7 @@ void ibtc_add(struct ibtc *t, u64 rip, u64 lin, bool local, const u8 *host)
 {
     struct ibtc_entry *e = ibtc_at(t, rip);
 
-    if (e->rip != IBTC_EMPTY && e->rip != rip && ++t->evicted > t->mask / 4 &&
+    if (e->host && e->rip != rip && ++t->evicted > t->mask / 4 &&
         t->mask + 1 < IBTC_MAX) {
         grow(t);
         e = ibtc_at(t, rip);

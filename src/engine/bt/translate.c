@@ -440,8 +440,12 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     if (!g->ended && g->follow)
         gen_goto(g, branch_target(r, r->n - 1));
     g->in = NULL;
-    if (!g->ended)
-        r->crossing ? gen_goto_ibtc(g, g->off) : gen_goto(g, g->off);
+    s64 next = g->off;
+    g->off = r->off[r->n - 1]; /* it leads forward */
+    if (!g->ended && r->crossing)
+        gen_goto_ibtc(g, next);
+    else if (!g->ended)
+        gen_goto(g, next);
     ASSERT(g->e.p < g->e.end);
     u32 start = region->used, end = offset_here(g);
     g->e.p = c->buf.w + region->cold_used;
