@@ -215,6 +215,8 @@ static int bt_vm_create(const struct engine_vm_config *cfg, struct engine_vm **o
     if (!vm)
         return err_set(e, ENOMEM, "no memory for a VM");
     vm->cfg = *cfg;
+    vm->ops = world_ops;
+    vm->ops.tlb_flushed = on_tlb_flushed;
     vm->block_insns = cfg->bt.block_insns ? MIN(cfg->bt.block_insns, BLOCK_INSNS) : BLOCK_INSNS;
     vm->unroll = !cfg->bt.block_insns && !cfg->bt.lockstep;
     vm->linking = !cfg->bt.no_chaining && !cfg->bt.lockstep;
@@ -250,8 +252,6 @@ static void bt_vcpu_destroy(struct engine_vcpu *v)
     free(v);
 }
 
-static struct x86_ops bt_ops;
-
 static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_env *env,
                           struct engine_vcpu **out, struct err *e)
 {
@@ -278,9 +278,7 @@ static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_e
                               .env = env,
                               .code_write = on_own_code_write,
                               .code_ctx = v};
-    bt_ops = world_ops;
-    bt_ops.tlb_flushed = on_tlb_flushed;
-    x86_cpu_init(&v->cpu, &bt_ops, &v->world, vm->cfg.cpuid);
+    x86_cpu_init(&v->cpu, &vm->ops, &v->world, vm->cfg.cpuid);
     v->cpu.apic_id = id;
     v->cpu.no_hits = vm->cfg.bt.no_hits;
     x86_tlb_select(&v->cpu);

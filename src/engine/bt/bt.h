@@ -115,14 +115,12 @@ struct tb {
     u32 host_end;                /* behind its hot code */
     u32 dead_native, dead_saved; /* stubs that its entries lead to once it is dropped */
     u16 bytes;
-    u8 region;
     bool dead;
     u32 hash_next;
     u32 page_next[2];
     u32 links_in;
     u32 link_first;
     u16 nlinks;
-    struct x86_insn *insns; /* unused: cache.insns has those of its generic sites */
 };
 
 struct cache;
@@ -135,6 +133,7 @@ struct bt_stats {
 
 struct engine_vm {
     struct engine_vm_config cfg;
+    struct x86_ops ops; /* those of world.c, and the jump caches follow the TLB */
     struct cache *cache;
     unsigned block_insns; /* most instructions in a block, unrolled loops apart */
     bool unroll;          /* blocks follow branches */

@@ -328,7 +328,7 @@ struct tb *cache_begin_locked(struct cache *c)
             evict(c, r);
     }
     struct tb *tb = &c->tbs[r->tb_used];
-    *tb = (struct tb){.region = (u8)c->current, .link_first = r->link_used, .gpa2 = ~0ull};
+    *tb = (struct tb){.link_first = r->link_used, .gpa2 = ~0ull};
     return tb;
 }
 

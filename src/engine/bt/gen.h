@@ -110,7 +110,7 @@ struct gen {
     u32 fp_ok;                  /* READY_* known to be ready here */
     bool ended;                 /* control never comes here */
     unsigned spare;             /* scratch register that lower_* left free */
-    unsigned ncold, cold_insn;  /* cold_insn: unused */
+    unsigned ncold;
     struct cold cold[COLD_MAX];
 };
 

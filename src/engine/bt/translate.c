@@ -409,7 +409,6 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
                       .gpa2 = r->gpa2 == ~0ull ? ~0ull : r->gpa2 & ~PAGE_MASK,
                       .mode = mode,
                       .bytes = (u16)r->bytes,
-                      .region = tb->region,
                       .link_first = tb->link_first};
     g->v = v;
     g->c = c;
