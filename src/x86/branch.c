@@ -71,6 +71,22 @@ X86_HANDLER(jmp)
     return x86_jump_near(cpu, target, in->opsize);
 }
 
+/* AMD processors store nothing when the target is bad, but look first whether they could. */
+static int call_target_check(struct x86_cpu *cpu, u64 target, unsigned opsize)
+{
+    u64 next = cpu->s.rip, sp = (cpu->s.gpr[X86_RSP] - opsize) & size_mask(cpu->stack_bytes), lin;
+
+    if (likely(!x86_jump_near(cpu, target, opsize))) {
+        cpu->s.rip = next;
+        return X86_OK;
+    }
+    TRY(x86_linear(cpu, X86_SS, sp, opsize, X86_W, &lin));
+    if (cpu->code_bits == 64 && !canonical(lin))
+        return x86_raise_error(cpu, X86_SS_FAULT, 0);
+    TRY(x86_lin_probe(cpu, lin, opsize, X86_W));
+    return x86_jump_near(cpu, target, opsize);
+}
+
 X86_HANDLER(call)
 {
     u64 next = cpu->s.rip, target, rsp = cpu->s.gpr[X86_RSP];
@@ -79,8 +95,10 @@ X86_HANDLER(call)
         target = next + in->imm;
     else
         TRY(opnd_get(cpu, in, 0, &target));
-    /* As in processors, the return address is stored before the target is checked; a bad one takes
-     * only the stack pointer back. */
+    if (!cpu->intel)
+        TRY(call_target_check(cpu, target, in->opsize));
+    /* As in Intel processors, the return address is stored before the target is checked; a bad one
+     * takes only the stack pointer back. */
     TRY(x86_push(cpu, in->opsize, next));
     int rc = x86_jump_near(cpu, target, in->opsize);
     if (unlikely(rc))

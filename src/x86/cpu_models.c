@@ -93,8 +93,9 @@ static const u8 platform_intel[] = {F(MD_CLEAR), F(SPEC_CTRL), F(STIBP),
 static const u8 platform_amd[] = {F(IBPB),         F(SSB_NO),   F(BTC_NO),
                                   F(LFENCE_RDTSC), F(AUTOIBRS), F(SRSO_NO)};
 /* Speculation control in the other vendor's words. */
-static const u8 not_on_intel[] = {F(IBPB),     F(SSB_NO),  F(BTC_NO), F(LFENCE_RDTSC),
-                                  F(AUTOIBRS), F(SRSO_NO), F(MMXEXT)};
+static const u8 not_on_intel[] = {F(IBPB),    F(SSB_NO), F(BTC_NO),    F(LFENCE_RDTSC), F(AUTOIBRS),
+                                  F(SRSO_NO), F(MMXEXT), F(XSAVEERPTR),
+ F(NULL_SEL_CLR_BASE)};
 static const u8 not_on_amd[] = {F(MD_CLEAR), F(SPEC_CTRL), F(STIBP),
                                 F(SSBD),     F(FLUSH_L1D), F(ARCH_CAPABILITIES)};
 
@@ -192,6 +193,15 @@ static void drop_list(struct set *s, const u8 *list, size_t n)
         set_del(s, list[i]);
 }
 
+/* From Zen 2 on; the CPUID bit came with Zen 3, and hypervisors forget it. */
+static bool null_clears_base(const struct host *h)
+{
+    u32 v = h->family_model_stepping, family = (v >> 8 & 15) + (v >> 20 & 0xff);
+    u32 model = (v >> 4 & 15) | (v >> 12 & 0xf0);
+
+    return !h->intel && (family >= 0x19 || (family == 0x17 && model >= 0x30));
+}
+
 static void host_model(struct x86_cpuid_model *m, const struct host *h, struct set *features)
 {
     m->intel = h->intel;
@@ -207,6 +217,8 @@ static void host_model(struct x86_cpuid_model *m, const struct host *h, struct s
         set_add_list(features, platform_amd, ARRAY_SIZE(platform_amd));
         drop_list(features, not_on_amd, ARRAY_SIZE(not_on_amd));
     }
+    if (null_clears_base(h))
+        set_add(features, F(NULL_SEL_CLR_BASE));
     drop_list(features, missing_features, ARRAY_SIZE(missing_features));
 }
 

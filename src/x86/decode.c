@@ -50,6 +50,10 @@ static const u8 isa_gate[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
 
 static bool isa_allowed(const struct x86_cpu *cpu, const ZydisDecodedInstruction *z)
 {
+    /* Of registers there is no prefetch (APM vol. 3 PREFETCH); Intel processors do nothing. */
+    if (!cpu->intel && z->opcode_map == ZYDIS_OPCODE_MAP_0F && z->opcode == 0x0d &&
+        z->raw.modrm.mod == 3)
+        return false;
     /* PREFETCHW is filed under 3DNow!; without its CPUID bit it is a hint that does nothing. */
     if (z->mnemonic == ZYDIS_MNEMONIC_PREFETCHW || z->mnemonic == ZYDIS_MNEMONIC_PREFETCH)
         return true;
@@ -99,15 +103,47 @@ static void fill_mem(struct x86_insn *in, const ZydisDecodedOperand *o)
 
 /* Where Zydis 4.0 errs: r13 for a base in 64-bit code with 32-bit addresses whose SIB byte says
  * "disp32, no base" and REX.B is set; and four bytes for the source of a 16-bit MOVSXD. */
-static void mend(struct x86_insn *in, const ZydisDecodedInstruction *z)
+static void mend(const struct x86_cpu *cpu, struct x86_insn *in, const ZydisDecodedInstruction *z)
 {
     if (z->address_width == 32 && z->attributes & ZYDIS_ATTRIB_HAS_SIB && z->raw.modrm.mod == 0 &&
         z->raw.sib.base == 5) {
         in->base = X86_REG_NONE;
         in->disp = z->raw.disp.value;
     }
-    if (z->mnemonic == ZYDIS_MNEMONIC_MOVSXD && in->op[0].size == 2)
+    if (z->mnemonic == ZYDIS_MNEMONIC_MOVSXD && in->op[0].size == 2 && cpu->intel)
         in->op[1].size = 2;
+}
+
+static bool loads_far_pointer(const ZydisDecodedInstruction *z)
+{
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_LFS:
+    case ZYDIS_MNEMONIC_LGS:
+    case ZYDIS_MNEMONIC_LSS: return true;
+    default: return false;
+    }
+}
+
+/* AMD processors: REX.W does not widen far pointers in memory (APM vol. 3 CALL (Far), LFS), and an
+ * operand-size prefix makes every near branch one of 16 bits, where Zydis knows some. */
+static void mend_amd(struct x86_insn *in, const ZydisDecodedInstruction *z)
+{
+    ZydisBranchType branch = z->meta.branch_type;
+    bool load = loads_far_pointer(z);
+
+    if (in->opsize != 8)
+        return;
+    if ((branch == ZYDIS_BRANCH_TYPE_FAR && in->op[0].kind == X86_OPND_MEM) || load) {
+        in->opsize = 4;
+        in->op[load].size = 6;
+        if (load)
+            in->op[0].size = 4;
+    } else if ((branch == ZYDIS_BRANCH_TYPE_SHORT || branch == ZYDIS_BRANCH_TYPE_NEAR) &&
+               z->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE && !z->raw.rex.W) {
+        in->opsize = 2;
+        if (in->op[0].kind != X86_OPND_IMM)
+            in->op[0].size = 2;
+    }
 }
 
 static u8 reg_class(ZydisRegister r)
@@ -224,7 +260,7 @@ static void fill_flags(struct x86_insn *in, const ZydisAccessedFlags *f)
     in->flags_write = in->flags_set | flag_byte(f->undefined);
 }
 
-static void condense(struct x86_insn *in, const ZydisDecodedInstruction *z,
+static void condense(const struct x86_cpu *cpu, struct x86_insn *in, const ZydisDecodedInstruction *z,
                      const ZydisDecodedOperand *ops, const u8 *bytes)
 {
     memset(in, 0, sizeof(*in));
@@ -245,7 +281,9 @@ static void condense(struct x86_insn *in, const ZydisDecodedInstruction *z,
         in->prefix |= X86_PFX_VEX;
     memcpy(in->raw, bytes, z->length);
     fill_operands(in, z, ops);
-    mend(in, z);
+    mend(cpu, in, z);
+    if (!cpu->intel)
+        mend_amd(in, z);
     fill_flags(in, z->cpu_flags);
 }
 
@@ -429,24 +467,84 @@ static const ZydisDecoder *decoder_for(const struct x86_cpu *cpu)
     return &decoder;
 }
 
+/* Of UD0 and UD1 AMD processors read the opcode alone, not a ModRM byte and what follows from it:
+ * true when the bytes are that, for one Zydis found no end of. */
+static bool is_short_ud(const struct x86_cpu *cpu, const u8 *bytes, unsigned len)
+{
+    static const u8 prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3};
+    unsigned i = 0;
+
+    if (cpu->intel)
+        return false;
+    while (i < len && memchr(prefixes, bytes[i], sizeof(prefixes)))
+        i++;
+    if (cpu->code_bits == 64 && i < len && (bytes[i] & 0xf0) == 0x40)
+        i++;
+    return i + 2 <= MIN(len, X86_INSN_MAX) && bytes[i] == 0x0f &&
+           (bytes[i + 1] == 0xff || bytes[i + 1] == 0xb9);
+}
+
+/* F3 90 with REX.B is PAUSE to Intel processors and XCHG R8, RAX to AMD's: as if F3 were another
+ * prefix. */
+static ZyanStatus decode_xchg(const ZydisDecoder *decoder, const u8 *bytes,
+                              ZydisDecodedInstruction *z, ZydisDecodedOperand *ops)
+{
+    u8 copy[X86_INSN_MAX];
+    unsigned n = z->length;
+
+    memcpy(copy, bytes, n);
+    for (unsigned i = 0; i + 1 < n; i++)
+        if (copy[i] == 0xf3)
+            copy[i] = 0x3e;
+    return ZydisDecoderDecodeFull(decoder, copy, n, z, ops);
+}
+
+/* F2 and F3 choose the condition of LOOPE and LOOPNE, as in a repeated comparison. */
+static void choose_loop(ZydisDecodedInstruction *z)
+{
+    for (unsigned i = 0; i < z->raw.prefix_count; i++) {
+        if (z->raw.prefixes[i].value == 0xf2)
+            z->mnemonic = ZYDIS_MNEMONIC_LOOPNE;
+        else if (z->raw.prefixes[i].value == 0xf3)
+            z->mnemonic = ZYDIS_MNEMONIC_LOOPE;
+    }
+}
+
+/* What AMD processors make of bytes that are something else to Intel's, and to Zydis. */
+static ZyanStatus decode_amd(const ZydisDecoder *decoder, const u8 *bytes,
+                             ZydisDecodedInstruction *z, ZydisDecodedOperand *ops)
+{
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_PAUSE:
+        return z->raw.rex.B ? decode_xchg(decoder, bytes, z, ops) : ZYAN_STATUS_SUCCESS;
+    case ZYDIS_MNEMONIC_LOOPE:
+    case ZYDIS_MNEMONIC_LOOPNE: choose_loop(z); return ZYAN_STATUS_SUCCESS;
+    default: return ZYAN_STATUS_SUCCESS;
+    }
+}
+
 int x86_decode(struct x86_cpu *cpu, const u8 *bytes, unsigned len, struct x86_insn *out)
 {
     ZydisDecodedInstruction z;
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
 
-    ZyanStatus st =
-        ZydisDecoderDecodeFull(decoder_for(cpu), bytes, MIN(len, X86_INSN_MAX), &z, ops);
+    const ZydisDecoder *decoder = decoder_for(cpu);
+    ZyanStatus st = ZydisDecoderDecodeFull(decoder, bytes, MIN(len, X86_INSN_MAX), &z, ops);
+    if (!cpu->intel && ZYAN_SUCCESS(st))
+        st = decode_amd(decoder, bytes, &z, ops);
+    if (unlikely(!ZYAN_SUCCESS(st)) && is_short_ud(cpu, bytes, len))
+        return x86_ud(cpu);
     if (st == ZYDIS_STATUS_NO_MORE_DATA)
         return len >= X86_INSN_MAX ? x86_gp(cpu, 0) : X86_DECODE_MORE;
     if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
         return x86_gp(cpu, 0);
     if (!ZYAN_SUCCESS(st))
         return x86_ud(cpu);
-    condense(out, &z, ops, bytes);
+    condense(cpu, out, &z, ops, bytes);
     out->code_bits = cpu->code_bits;
     bind(cpu, out, &z, ops);
     out->kind = kind_of(out, &z, ops);
     if (out->kind == X86_KIND_VEC)
-        out->mem_align = x86_vec_alignment(&z, ops);
+        out->mem_align = x86_vec_alignment(cpu, &z, ops);
     return X86_OK;
 }

@@ -8,10 +8,11 @@ static bool is_long_code(const struct x86_cpu *cpu, const struct x86_desc *cs)
     return cpu->lma && cs->attr & SEG_L;
 }
 
-/* A 64-bit return to compatibility mode drops the upper half of RIP before it is checked. */
+/* A 64-bit return to compatibility mode drops the upper half of RIP before it is checked; on AMD
+ * processors it counts. */
 u64 x86_return_offset(const struct x86_cpu *cpu, const struct x86_desc *cs, u64 off)
 {
-    return is_long_code(cpu, cs) ? off : (u32)off;
+    return is_long_code(cpu, cs) || !cpu->intel ? off : (u32)off;
 }
 
 int x86_check_ip(struct x86_cpu *cpu, const struct x86_desc *cs, u64 off)
@@ -372,23 +373,38 @@ static int return_real(struct x86_cpu *cpu, u16 sel, u64 off, unsigned opsize, u
     return X86_OK;
 }
 
-/* Both stacks drop pop_bytes: the outer one holds its own copy of the parameters. */
+static must_check int peek_outer(struct x86_cpu *cpu, unsigned opsize, unsigned pop_bytes, u64 *rsp,
+                                 u64 *ss_sel)
+{
+    if (!cpu->intel) /* in this order */
+        TRY(x86_stack_peek(cpu, 3 * opsize + pop_bytes, opsize, ss_sel));
+    TRY(x86_stack_peek(cpu, 2 * opsize + pop_bytes, opsize, rsp));
+    return cpu->intel ? x86_stack_peek(cpu, 3 * opsize + pop_bytes, opsize, ss_sel) : X86_OK;
+}
+
+/* Both stacks drop pop_bytes: the outer one holds its own copy of the parameters. AMD processors
+ * read all of the frame before they look at the selector (APM vol. 3 RET (Far)). */
 int x86_far_ret(struct x86_cpu *cpu, unsigned opsize, unsigned pop_bytes)
 {
-    u64 off, sel, rsp, ss_sel;
+    u64 off, sel, rsp = 0, ss_sel = 0;
     struct x86_desc cs, ss;
 
     TRY(x86_stack_peek(cpu, 0, opsize, &off));
     TRY(x86_stack_peek(cpu, opsize, opsize, &sel));
     if (!cpu->prot)
         return return_real(cpu, sel, off, opsize, pop_bytes);
+    bool same = sel_rpl(sel) == cpu->s.cpl;
+    if (!same && !cpu->intel)
+        TRY(peek_outer(cpu, opsize, pop_bytes, &rsp, &ss_sel));
     TRY(x86_return_code(cpu, sel, &cs));
     off = x86_return_offset(cpu, &cs, off);
-    if (sel_rpl(sel) == cpu->s.cpl)
+    if (same)
         return return_same(cpu, sel, &cs, off, opsize, pop_bytes);
 
-    TRY(x86_stack_peek(cpu, 2 * opsize + pop_bytes, opsize, &rsp));
-    TRY(x86_stack_peek(cpu, 3 * opsize + pop_bytes, opsize, &ss_sel));
+    if (cpu->intel)
+        TRY(peek_outer(cpu, opsize, pop_bytes, &rsp, &ss_sel));
+    else
+        TRY(x86_check_ip(cpu, &cs, off));
     TRY(x86_return_stack(cpu, ss_sel, sel, &cs, &ss));
     TRY(x86_check_ip(cpu, &cs, off));
     TRY(x86_desc_accessed(cpu, &cs));

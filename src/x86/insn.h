@@ -113,7 +113,7 @@ static inline must_check int x86_exec(struct x86_cpu *cpu, const struct x86_insn
  * of them. Called by decode with the instruction filled in; `zydis` is the ZydisDecodedInstruction
  * and `operands` its ZydisDecodedOperand array. Lives in native.c / x87.c. */
 /* Alignment in bytes that the memory operand of an SSE or AVX instruction must have; 1 = any. */
-u8 x86_vec_alignment(const void *zydis, const void *operands);
+u8 x86_vec_alignment(const struct x86_cpu *cpu, const void *zydis, const void *operands);
 
 x86_exec_fn *x86_fp_bind(struct x86_cpu *cpu, struct x86_insn *in, const void *zydis,
                          const void *operands);

@@ -132,7 +132,8 @@ static u64 flags_mask(const struct x86_cpu *cpu, unsigned opsize)
     return mask;
 }
 
-/* SS:RSP is there for an outer level, and always when IRET executes in 64-bit mode. */
+/* SS:RSP is there for an outer level, and always when IRET executes in 64-bit mode. AMD processors
+ * check RIP before they look at it. */
 static int iret_protected(struct x86_cpu *cpu, struct iret_frame *f, unsigned opsize)
 {
     u64 mask = flags_mask(cpu, opsize), rsp, ss_sel;
@@ -141,6 +142,8 @@ static int iret_protected(struct x86_cpu *cpu, struct iret_frame *f, unsigned op
 
     TRY(x86_return_code(cpu, f->cs, &cs));
     f->ip = x86_return_offset(cpu, &cs, f->ip);
+    if (!cpu->intel)
+        TRY(x86_check_ip(cpu, &cs, f->ip));
     if (with_stack) {
         TRY(x86_stack_peek(cpu, 3 * opsize, opsize, &rsp));
         TRY(x86_stack_peek(cpu, 4 * opsize, opsize, &ss_sel));

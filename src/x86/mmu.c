@@ -149,20 +149,39 @@ int x86_align_check(struct x86_cpu *cpu, u64 lin, unsigned align)
     return on && lin & (align - 1) ? x86_raise_error(cpu, X86_AC, 0) : X86_OK;
 }
 
-/* An operand whose first byte is canonical and which reaches into the hole is misaligned: #AC comes
- * first. */
+/* AMD processors do not let an operand wrap at the end of a 4 GiB segment, and where alignment is
+ * checked want vectors on 16 bytes. */
+static bool wraps(const struct x86_cpu *cpu, unsigned seg, u64 lin, unsigned n, unsigned access)
+{
+    return !(access & X86_SYS) && cpu->lin_mask == 0xffffffff && cpu->seg_fast >> seg & 1 &&
+           lin + n - 1 > 0xffffffff && !cpu->intel;
+}
+
+static unsigned checked_alignment(const struct x86_cpu *cpu, unsigned n)
+{
+    switch (n) {
+    case 2:
+    case 4:
+    case 8: return n;
+    case 16:
+    case 32: return cpu->intel ? 1 : 16;
+    default: return 1;
+    }
+}
+
+/* An operand whose first byte is canonical and which reaches into the hole is misaligned: on Intel
+ * processors #AC comes first. */
 static int linear_check(struct x86_cpu *cpu, unsigned seg, u64 lin, unsigned n, unsigned access)
 {
     bool wide = address_mask(cpu, access) == ~0ull;
     u8 vector = seg == X86_SS ? X86_SS_FAULT : X86_GP;
 
-    if (wide && unlikely(!x86_canonical(lin)))
+    if (wide ? unlikely(!x86_canonical(lin)) : unlikely(wraps(cpu, seg, lin, n, access)))
         return x86_raise_error(cpu, vector, 0);
-    if (!(access & X86_SYS) && (n == 2 || n == 4 || n == 8))
-        TRY(x86_align_check(cpu, lin, n));
-    if (wide && unlikely(!x86_canonical(lin + n - 1)))
-        return x86_raise_error(cpu, vector, 0);
-    return X86_OK;
+    bool hole = wide && unlikely(!x86_canonical(lin + n - 1));
+    if (!(access & X86_SYS) && !(hole && !cpu->intel))
+        TRY(x86_align_check(cpu, lin, checked_alignment(cpu, n)));
+    return hole ? x86_raise_error(cpu, vector, 0) : X86_OK;
 }
 
 /* --- reads and writes ------------------------------------------------------------------------- */
@@ -242,15 +261,15 @@ int x86_lin_fetch(struct x86_cpu *cpu, u64 lin, u64 *gpa, const u8 **hva)
 
 /* --- segmentation ----------------------------------------------------------------------------- */
 
-/* Whether ea .. ea+n-1 lies in the segment. A 4 GiB limit admits everything: accesses that wrap
- * there are left to the implementation (SDM vol. 3 5.3). */
-static bool inside_limit(const struct x86_seg *g, u64 ea, unsigned n)
+/* Whether ea .. ea+n-1 lies in the segment. Accesses that wrap at a limit of 4 GiB are left to the
+ * implementation (SDM vol. 3 5.3): Intel processors let them, AMD's do not. */
+static bool inside_limit(const struct x86_cpu *cpu, const struct x86_seg *g, u64 ea, unsigned n)
 {
     u64 last = ea + n - 1;
 
     if ((g->attr & (SEG_CODE | SEG_DOWN)) == SEG_DOWN)
         return ea > g->limit && last <= (g->attr & SEG_DB ? 0xffffffffull : 0xffff);
-    return last <= g->limit || g->limit == 0xffffffff;
+    return last <= g->limit || (cpu->intel && g->limit == 0xffffffff);
 }
 
 /* Whether a protected-mode segment allows the access at all. */
@@ -272,7 +291,7 @@ int x86_seg_linear(struct x86_cpu *cpu, unsigned seg, u64 ea, unsigned n, unsign
     *lin = (cpu->seg_base[seg] + ea) & cpu->lin_mask;
     if (cpu->code_bits == 64)
         return X86_OK;
-    if ((cpu->prot && !type_allows(g, access)) || !inside_limit(g, ea, n))
+    if ((cpu->prot && !type_allows(g, access)) || !inside_limit(cpu, g, ea, n))
         return x86_raise_error(cpu, seg == X86_SS ? X86_SS_FAULT : X86_GP, 0);
     return X86_OK;
 }

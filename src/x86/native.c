@@ -146,11 +146,11 @@ static void mmx_written(struct x86_cpu *cpu, const struct x86_insn *in, const st
     mmx_enter(&cpu->s.fpu);
 }
 
-/* VCVTPH2PS and VCVTPS2PH are never subject to #AC (SDM vol. 2 2.4.11): where it is armed they go
- * byte by byte. */
+/* VCVTPH2PS and VCVTPS2PH are never subject to #AC (SDM vol. 2 2.4.11; on AMD processors they are):
+ * where it is armed they go byte by byte. */
 static bool bytewise(const struct x86_cpu *cpu, const struct native_ident *id)
 {
-    return id->flags & NO_UNALIGNED && cpu->s.cpl == 3 && cpu->s.rflags & RFLAGS_AC &&
+    return id->flags & NO_UNALIGNED && cpu->intel && cpu->s.cpl == 3 && cpu->s.rflags & RFLAGS_AC &&
            cpu->s.cr0 & CR0_AM;
 }
 
@@ -179,6 +179,21 @@ static int store_operand(struct x86_cpu *cpu, const struct x86_insn *in,
     return X86_OK;
 }
 
+/* Where the result of an instruction that raises an exception would have gone: Intel processors do
+ * not look at it. */
+static must_check int trapped_store(struct x86_cpu *cpu, const struct x86_insn *in,
+                                    const struct native_ident *id, const struct native_frame *f)
+{
+    u64 lin;
+
+    if (id->mem == NM_WRITE && f->trapped == SIGFPE && !cpu->intel) {
+        TRY(x86_linear(cpu, in->seg, x86_ea(cpu, in), id->mem_size, X86_W, &lin));
+        TRY(fp_canonical_check(cpu, in->seg, lin, id->mem_size));
+        TRY(x86_lin_probe(cpu, lin, id->mem_size, X86_W));
+    }
+    return trapped(cpu, f);
+}
+
 /* The general case. Registers change only after the memory operand has been dealt with; a stub
  * writes vector registers itself, but none writes both those and memory. */
 X86_HANDLER(native)
@@ -198,7 +213,7 @@ X86_HANDLER(native)
     op->run(&f, slot_pointer(cpu, in, id->vec[NV_REG]), slot_pointer(cpu, in, id->vec[NV_VVVV]),
             slot_pointer(cpu, in, id->vec[NV_RM]), slot_pointer(cpu, in, id->vec[NV_EXTRA]));
     if (unlikely(f.trapped))
-        return trapped(cpu, &f);
+        return trapped_store(cpu, in, id, &f);
     if (id->mem == NM_WRITE)
         TRY(store_operand(cpu, in, id, f.mem));
     if (id->flags & NO_GPR)

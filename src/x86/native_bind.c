@@ -61,9 +61,13 @@ static bool uses_mxcsr(const ZydisDecodedInstruction *z)
     }
 }
 
-/* Alignment that a memory operand of this size must have (SDM vol. 2 2.4, exception classes). */
-static u8 required_alignment(const ZydisDecodedInstruction *z, unsigned size)
+/* Alignment that a memory operand of this size must have (SDM vol. 2 2.4, exception classes). AMD
+ * processors ask none of SHA instructions. */
+static u8 required_alignment(const struct x86_cpu *cpu, const ZydisDecodedInstruction *z,
+                             unsigned size)
 {
+    if (z->meta.isa_set == ZYDIS_ISA_SET_SHA && !cpu->intel)
+        return 1;
     switch (z->mnemonic) {
     case ZYDIS_MNEMONIC_MOVUPS:
     case ZYDIS_MNEMONIC_MOVUPD:
@@ -80,14 +84,14 @@ static u8 required_alignment(const ZydisDecodedInstruction *z, unsigned size)
     return z->meta.exception_class == ZYDIS_EXCEPTION_CLASS_AVX1 ? size : 1;
 }
 
-u8 x86_vec_alignment(const void *zydis, const void *operands)
+u8 x86_vec_alignment(const struct x86_cpu *cpu, const void *zydis, const void *operands)
 {
     const ZydisDecodedInstruction *z = zydis;
     const ZydisDecodedOperand *ops = operands;
 
     for (unsigned i = 0; i < z->operand_count_visible; i++)
         if (ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
-            return required_alignment(z, ops[i].size / 8);
+            return required_alignment(cpu, z, ops[i].size / 8);
     return 1;
 }
 
@@ -186,8 +190,8 @@ static bool add_register(struct native_ident *id, const ZydisDecodedInstruction 
     return true;
 }
 
-static bool add_operands(struct native_ident *id, const ZydisDecodedInstruction *z,
-                         const ZydisDecodedOperand *ops)
+static bool add_operands(const struct x86_cpu *cpu, struct native_ident *id,
+                         const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops)
 {
     for (unsigned i = 0; i < z->operand_count; i++) {
         const ZydisDecodedOperand *o = &ops[i];
@@ -203,7 +207,7 @@ static bool add_operands(struct native_ident *id, const ZydisDecodedInstruction 
                 return false;
             id->mem = is_written(o) ? NM_WRITE : NM_READ;
             id->mem_size = o->size / 8;
-            id->mem_align = required_alignment(z, id->mem_size);
+            id->mem_align = required_alignment(cpu, z, id->mem_size);
             break;
         default: break;
         }
@@ -350,7 +354,7 @@ x86_exec_fn *native_bind(struct x86_cpu *cpu, struct x86_insn *in, const ZydisDe
     memset(id.gout, NG_NONE, sizeof(id.gout));
     if (z->meta.exception_class == ZYDIS_EXCEPTION_CLASS_AVX11)
         id.flags |= NO_UNALIGNED;
-    if (!add_operands(&id, z, ops))
+    if (!add_operands(cpu, &id, z, ops))
         return NULL;
     const ZydisAccessedFlags *fl = z->cpu_flags;
     if (fl && ((fl->tested | fl->modified | fl->set_0 | fl->set_1 | fl->undefined) & RFLAGS_ARITH))

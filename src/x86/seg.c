@@ -127,15 +127,15 @@ void x86_seg_fill(struct x86_seg *seg, u16 sel, const struct x86_desc *d)
     seg->attr = d->attr;
 }
 
-/* Intel processors clear the base, AMD ones keep base and limit (APM vol. 2 4.8.1:
- * NullSelectorClearsBase is the later option); it shows in FS and GS of 64-bit code. */
+/* Intel processors and AMD ones with NullSelectorClearsBase clear base and limit, others keep them
+ * (APM vol. 2 4.8.1); it shows in FS and GS of 64-bit code. */
 void x86_seg_null(struct x86_cpu *cpu, unsigned sreg, u16 sel)
 {
     struct x86_seg *seg = &cpu->s.seg[sreg];
 
     seg->sel = sel;
     seg->attr = 0;
-    if (cpu->intel) {
+    if (cpu->intel || x86_has(cpu, X86_FEATURE_NULL_SEL_CLR_BASE)) {
         seg->base = 0;
         seg->limit = 0;
     }

@@ -78,8 +78,9 @@ X86_HANDLER(pop_sreg)
     unsigned sreg = in->op[0].reg, width = cpu->stack_bytes;
     u64 sel;
 
-    TRY(x86_stack_peek(cpu, 0, 2, &sel)); /* processors read the selector alone */
-    TRY(x86_load_seg(cpu, sreg, sel));
+    /* Intel processors read the selector alone. */
+    TRY(x86_stack_peek(cpu, 0, cpu->intel ? 2 : in->opsize, &sel));
+    TRY(x86_load_seg(cpu, sreg, (u16)sel));
     gpr_set(cpu, X86_RSP, width, cpu->s.gpr[X86_RSP] + in->opsize);
     return shadow_after(cpu, sreg);
 }

@@ -144,7 +144,7 @@ static int op_maskload(struct x86_cpu *cpu, const struct x86_insn *in)
     TRY(fp_check(cpu, FP_AVX));
     u32 bits = mask_bits(vreg(cpu, in, 1), count, size);
     u64 ea = x86_ea(cpu, in);
-    if (bits == (1u << count) - 1) {
+    if (bits == (1u << count) - 1 && cpu->intel) {
         TRY(x86_read_bytes(cpu, in->seg, ea, out, count * size));
     } else {
         for (; bits; bits &= bits - 1) {
@@ -192,6 +192,17 @@ static int op_maskmovq(struct x86_cpu *cpu, const struct x86_insn *in)
 
 /* --- gathers ---------------------------------------------------------------------------------- */
 
+/* All elements that VEX.L makes room for are extended, also those that have no index; a fault shows
+ * it. AMD processors clear the mask up to the element that faults and leave the rest alone. */
+static void extend_mask(u8 *mask, unsigned n, unsigned size)
+{
+    u32 signs = mask_bits(mask, n, size);
+
+    for (unsigned i = 0; i < n; i++)
+        memset(mask + i * size, signs >> i & 1 ? 0xff : 0, size);
+    memset(mask + n * size, 0, 32 - n * size);
+}
+
 /* in->imm at decode: index register | index size << 8 | element size << 16 | vector bytes << 24 */
 static int op_gather(struct x86_cpu *cpu, const struct x86_insn *in)
 {
@@ -204,13 +215,8 @@ static int op_gather(struct x86_cpu *cpu, const struct x86_insn *in)
     if (dst == mask || dst == index || mask == index)
         return x86_ud(cpu);
     u32 bits = mask_bits(mask, count, size);
-    /* All elements that VEX.L makes room for are extended, also those that have no index; a fault
-     * shows it. */
-    unsigned extended = vl / size;
-    u32 signs = mask_bits(mask, extended, size);
-    for (unsigned i = 0; i < extended; i++)
-        memset(mask + i * size, signs >> i & 1 ? 0xff : 0, size);
-    memset(mask + extended * size, 0, 32 - extended * size);
+    if (cpu->intel)
+        extend_mask(mask, vl / size, size);
     u64 base = cpu->s.r[in->base] + (u64)in->disp;
     for (; bits; bits &= bits - 1) {
         unsigned i = __builtin_ctz(bits);
@@ -225,10 +231,12 @@ static int op_gather(struct x86_cpu *cpu, const struct x86_insn *in)
         u64 ea = base + ((u64)idx << in->scale);
         if (in->asize == 4)
             ea = (u32)ea;
+        if (!cpu->intel)
+            memset(mask, 0, i * size);
         TRY(load_element(cpu, in->seg, ea, dst + i * size,
                          size)); /* progress stays in dst and mask */
         memset(mask + i * size, 0, size);
-        if (vl == 16)
+        if (vl == 16 && cpu->intel)
             memset(dst + 16, 0, 16);
     }
     memset(mask, 0, 32);

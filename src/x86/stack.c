@@ -110,13 +110,15 @@ X86_HANDLER(leave)
 X86_HANDLER(bound)
 {
     unsigned size = in->opsize;
-    u64 ea = x86_ea(cpu, in), lower, upper;
+    u64 ea = x86_ea(cpu, in), second = (ea + size) & size_mask(in->asize), lower, upper;
 
     s64 index = (s64)sign_extend(reg_get(cpu, &in->op[0]), size);
     TRY(x86_read(cpu, in->seg, ea, size, &lower));
-    if (index < (s64)sign_extend(lower, size)) /* before the upper bound is read */
+    if (!cpu->intel)
+        TRY(x86_read(cpu, in->seg, second, size, &upper));
+    if (index < (s64)sign_extend(lower, size)) /* Intel: before the upper bound is read */
         return x86_raise(cpu, X86_BR);
-    TRY(x86_read(cpu, in->seg, (ea + size) & size_mask(in->asize), size, &upper));
+    TRY(x86_read(cpu, in->seg, second, size, &upper));
     if (index > (s64)sign_extend(upper, size))
         return x86_raise(cpu, X86_BR);
     return X86_OK;

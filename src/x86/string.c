@@ -246,6 +246,15 @@ static int compare_done(struct x86_cpu *cpu, const struct x86_insn *in, const st
     return count_done(cpu, in, op, 1);
 }
 
+/* A fault in mid-repeat takes the flags back (SDM vol. 2 REP); on AMD processors they stay those of
+ * the last element. */
+static int fault_in_compare(struct x86_cpu *cpu, u64 flags, int rc)
+{
+    if (cpu->intel)
+        cpu->s.rflags = flags;
+    return rc;
+}
+
 X86_HANDLER(scas)
 {
     struct string_op op = string_begin(cpu, in);
@@ -257,10 +266,8 @@ X86_HANDLER(scas)
         return X86_OK;
     do {
         rc = x86_read(cpu, X86_ES, addr_reg(cpu, &op, X86_RDI), op.size, &v);
-        if (unlikely(rc)) {
-            cpu->s.rflags = flags; /* a fault in mid-repeat takes the flags back (SDM vol. 2 REP) */
-            return rc;
-        }
+        if (unlikely(rc))
+            return fault_in_compare(cpu, flags, rc);
         compare(cpu, op.size, cpu->s.gpr[X86_RAX] & size_mask(op.size), v);
         advance(cpu, in, &op, X86_RDI, 1);
         rc = compare_done(cpu, in, &op);
@@ -282,10 +289,8 @@ X86_HANDLER(cmps)
         rc = x86_read(cpu, X86_ES, addr_reg(cpu, &op, X86_RDI), op.size, &b);
         if (likely(!rc))
             rc = x86_read(cpu, in->seg, addr_reg(cpu, &op, X86_RSI), op.size, &a);
-        if (unlikely(rc)) {
-            cpu->s.rflags = flags;
-            return rc;
-        }
+        if (unlikely(rc))
+            return fault_in_compare(cpu, flags, rc);
         compare(cpu, op.size, a, b);
         advance(cpu, in, &op, X86_RSI, 1);
         advance(cpu, in, &op, X86_RDI, 1);

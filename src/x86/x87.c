@@ -8,8 +8,8 @@
  * state; the memory operand is a copy in the frame. Control instructions are plain C (x87_env.c).
  *
  * Pointers follow today's processors: FIP (and FCS) by every non-control instruction, FINCSTP,
- * FDECSTP, FFREE and FNOP included; FOP when it left an unmasked exception (SDM vol. 1 8.1.9.1);
- * FDP (and FDS) when it had a memory operand and, on a model with FDP_EXCPTN_ONLY, an unmasked
+ * FDECSTP, FFREE and FNOP included; FOP likewise on AMD processors, on Intel's when it left an
+ * unmasked exception (SDM vol. 1 8.1.9.1); FDP (and FDS) when it had a memory operand and, on a model with FDP_EXCPTN_ONLY, an unmasked
  * exception. FCS and FDS are kept, and shown as zero by a model with ZERO_FCS_FDS. */
 
 /* --- state helpers ---------------------------------------------------------------------------- */
@@ -101,7 +101,7 @@ static void update_pointers(struct x86_cpu *cpu, const struct x86_insn *in, bool
 
     f->fip = cpu->insn_rip;
     f->fcs = cpu->s.seg[X86_CS].sel;
-    if (unmasked)
+    if (unmasked || !cpu->intel)
         f->fop = (u16)((in->raw[in->modrm_off - 1] & 7) << 8 | in->raw[in->modrm_off]);
     if (memory && (unmasked || !x86_has(cpu, X86_FEATURE_FDP_EXCPTN_ONLY))) {
         f->fdp = ea;
@@ -109,18 +109,30 @@ static void update_pointers(struct x86_cpu *cpu, const struct x86_insn *in, bool
     }
 }
 
+static must_check int probe_store(struct x86_cpu *cpu, const struct x86_insn *in, unsigned n)
+{
+    u64 lin;
+
+    TRY(x86_linear(cpu, in->seg, x86_ea(cpu, in), n, X86_W, &lin));
+    TRY(fp_canonical_check(cpu, in->seg, lin, n));
+    return x86_lin_probe(cpu, lin, n, X86_W);
+}
+
 /* Of a store: exceptions other than precision, if unmasked, keep the operand from being written,
- * and its address from being looked at. */
+ * and on Intel processors its address from being looked at. */
 static must_check int store_result(struct x86_cpu *cpu, const struct x86_insn *in,
                                    const struct x87_frame *fr, unsigned n)
 {
     u16 fsw;
 
     memcpy(&fsw, fr->fx + 2, 2);
-    if (fsw & ~cpu->s.fpu.fcw & FSW_EXCEPTIONS & ~FSW_PE)
+    bool keep = fsw & ~cpu->s.fpu.fcw & FSW_EXCEPTIONS & ~FSW_PE;
+    if (keep && cpu->intel)
         return X86_OK;
     if (n == 10)
         TRY(fp_alignment_check(cpu, in, 10, 8, X86_W));
+    if (keep)
+        return probe_store(cpu, in, n);
     return fp_store(cpu, in, fr->f.mem, n, 1);
 }
 

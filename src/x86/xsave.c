@@ -40,16 +40,22 @@ static unsigned vector_count(const struct x86_cpu *cpu)
 
 /* --- components to and from images ------------------------------------------------------------ */
 
+/* AMD processors give the pointers away only while an exception is pending (APM vol. 5 FXSAVE), and
+ * zeros otherwise, as those with XSAVEERPTR do. Loading them depends on nothing. */
 static void put_x87(const struct x86_cpu *cpu, u8 *image, bool wide)
 {
     const struct x86_fpu *f = &cpu->s.fpu;
     bool selectors = !x86_has(cpu, X86_FEATURE_ZERO_FCS_FDS);
+    bool pointers = cpu->intel || f->fsw & FSW_ES;
 
     put(image, 0, f->fcw, 2);
     put(image, 2, f->fsw, 2);
     put(image, 4, f->ftw, 2);
-    put(image, 6, f->fop, 2);
-    if (wide) {
+    put(image, 6, pointers ? f->fop : 0, 2);
+    if (!pointers) {
+        put(image, 8, 0, 8);
+        put(image, 16, 0, 8);
+    } else if (wide) {
         put(image, 8, f->fip, 8);
         put(image, 16, f->fdp, 8);
     } else {
@@ -57,6 +63,14 @@ static void put_x87(const struct x86_cpu *cpu, u8 *image, bool wide)
         put(image, 16, (u32)f->fdp | (selectors ? (u64)f->fds << 32 : 0), 8);
     }
     memcpy(image + XS_ST, f->st, sizeof(f->st));
+}
+
+/* AMD processors keep 48 bits of the pointers and extend the sign. */
+static u64 take_pointer(const struct x86_cpu *cpu, const u8 *image, unsigned off, bool wide)
+{
+    u64 v = get(image, off, wide ? 8 : 4);
+
+    return cpu->intel ? v : (u64)((s64)(v << 16) >> 16);
 }
 
 static void take_x87(struct x86_cpu *cpu, const u8 *image, bool wide)
@@ -67,8 +81,8 @@ static void take_x87(struct x86_cpu *cpu, const u8 *image, bool wide)
     f->fsw = (u16)get(image, 2, 2);
     f->ftw = image[4];
     f->fop = get(image, 6, 2) & 0x7ff;
-    f->fip = get(image, 8, wide ? 8 : 4);
-    f->fdp = get(image, 16, wide ? 8 : 4);
+    f->fip = take_pointer(cpu, image, 8, wide);
+    f->fdp = take_pointer(cpu, image, 16, wide);
     f->fcs = wide ? 0 : (u16)get(image, 12, 2);
     f->fds = wide ? 0 : (u16)get(image, 20, 2);
     memset(f->st, 0, sizeof(f->st));
@@ -133,8 +147,11 @@ static must_check int flush(struct x86_cpu *cpu, u64 lin, const u8 *image, unsig
 static must_check int image_linear(struct x86_cpu *cpu, const struct x86_insn *in, unsigned n,
                                    unsigned align, unsigned access, u64 *lin)
 {
-    /* Processors look at where the area begins, then at its alignment, then at where it ends. */
+    /* Processors look at where the area begins, then at its alignment, then at where it ends; AMD's,
+     * for XSAVE and XRSTOR, at the alignment before they see that an address is not canonical. */
     TRY(x86_linear(cpu, in->seg, x86_ea(cpu, in), 1, access, lin));
+    if (!cpu->intel && align == 64 && *lin & (align - 1))
+        return x86_gp(cpu, 0);
     TRY(fp_canonical_check(cpu, in->seg, *lin, n));
     if (*lin & (align - 1))
         return x86_gp(cpu, 0);

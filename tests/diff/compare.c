@@ -22,6 +22,8 @@ static bool excuse(enum rule r)
     return true;
 }
 
+#define MXCSR_MM BIT(17)
+
 #define FLAGS_SEEN                                                                            \
     (RFLAGS_ARITH | RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_IOPL | RFLAGS_NT | RFLAGS_AC | \
      RFLAGS_ID)
@@ -93,6 +95,41 @@ static bool fault_pair(int a, int b)
     return (a == X86_PF && b_segment) || (a_segment && b == X86_PF);
 }
 
+/* The rules of AMD hosts. */
+static bool int1_rip(const struct dcase *c, const struct outcome *n, const struct outcome *g)
+{
+    u64 base = c->in.sel[X86_CS] == LDT_SEL(LDT_CODE16) ? CODE_ADDR : 0;
+    u64 end = g->s.rip + base - c->start, size = g->s.rip - n->s.rip;
+
+    return native_has.amd && native_has.hypervisor && n->trap == X86_DB && g->trap == X86_DB &&
+           size - 1 < 15 && end - 1 < c->len && c->bytes[end - 1] == 0xf1 &&
+           excuse(RULE_INT1_RIP);
+}
+
+static bool loads_mm(const struct outcome *n, const struct outcome *g)
+{
+    return native_has.amd && n->trap < 0 && g->trap == X86_GP && n->s.fpu.mxcsr & MXCSR_MM &&
+           excuse(RULE_MISALIGNED_SSE);
+}
+
+/* LOCK where AMD processors see no reason for #UD. */
+static bool unlocked(const struct dcase *c, const struct outcome *n, const struct outcome *g)
+{
+    bool lock = false;
+
+    if (!native_has.amd || c->valid || g->trap != X86_UD)
+        return false;
+    for (unsigned i = 0; i + 2 < 15; i++) {
+        lock |= c->bytes[i] == 0xf0;
+        if (c->bytes[i] != 0x0f)
+            continue;
+        u8 op = c->bytes[i + 1];
+        return lock && ((op == 0 && excuse(RULE_LOCK_GROUP6)) ||
+                        ((op == 0x20 || op == 0x22) && n->trap == X86_GP && excuse(RULE_LOCK_CR)));
+    }
+    return false;
+}
+
 static const char *compare_trap(const struct dcase *c, const struct outcome *n,
                                 const struct outcome *g)
 {
@@ -131,7 +168,7 @@ static const char *compare_regs(const struct dcase *c, const struct outcome *n,
     static const char *const segs[] = {"es", "cs", "ss", "ds", "fs", "gs"};
     u64 mask = register_mask(c, n);
 
-    if ((n->s.rip ^ g->s.rip) & mask)
+    if ((n->s.rip ^ g->s.rip) & mask && !int1_rip(c, n, g))
         return "rip";
     for (unsigned i = 0; i < (c->mode == MODE_64 ? 16u : 8u); i++) {
         u64 diff = (n->s.gpr[i] ^ g->s.gpr[i]) & mask;
@@ -173,18 +210,31 @@ static const char *compare_st(const struct dcase *c, const struct x86_fpu *n,
     return n->fsw != g->fsw ? "fsw" : n->ftw != g->ftw ? "ftw" : "st";
 }
 
-/* Without an unmasked exception the host neither loads nor stores the pointers. */
-static bool host_hides_pointers(const struct dcase *c, const struct x86_fpu *n)
+static const char *compare_pointers(const struct outcome *native, const struct outcome *guest)
 {
-    const u16 summary = 0x80;
+    const struct x86_fpu *n = &native->s.fpu, *g = &guest->s.fpu;
+    u64 mask = native->env ? 0xffffffff : ~0ull;
 
-    return !native_has.fp_pointers && (!(n->fsw & summary) || !(c->in.fpu.fsw & summary)) &&
-           excuse(RULE_FP_POINTERS);
+    if (native->lost && native->signaled && !(n->fip | n->fop | n->fcs) &&
+        (g->fip | g->fdp | g->fop | g->fcs | g->fds) && excuse(RULE_POINTERS_LOST))
+        return NULL;
+    if ((n->fip ^ g->fip) & mask &&
+        !((s64)(g->fip << 16) >> 16 != (s64)g->fip && excuse(RULE_NONCANONICAL_FIP)))
+        return "fip";
+    if ((n->fdp ^ g->fdp) & mask)
+        return "fdp";
+    if (n->fop != g->fop)
+        return "fop";
+    if (native->env && n->fcs != g->fcs)
+        return "fcs";
+    return native->env && n->fds != g->fds ? "fds" : NULL;
 }
 
-static const char *compare_fp(const struct dcase *c, const struct x86_fpu *n,
-                              const struct x86_fpu *g, bool faulted, bool trapped)
+static const char *compare_fp(const struct dcase *c, const struct outcome *native,
+                              const struct outcome *guest, bool faulted)
 {
+    const struct x86_fpu *n = &native->s.fpu, *g = &guest->s.fpu;
+
     if (n->mxcsr != g->mxcsr && !(c->valid && c->z.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH &&
                                   faulted && excuse(RULE_CVTPS2PH)))
         return "mxcsr";
@@ -192,22 +242,36 @@ static const char *compare_fp(const struct dcase *c, const struct x86_fpu *n,
         return "fcw";
     if (memcmp(n->vec, g->vec, sizeof(n->vec)))
         return "vec";
-    if ((n->fip != g->fip || n->fdp != g->fdp || n->fop != g->fop) && host_hides_pointers(c, n))
-        return compare_st(c, n, g, trapped);
-    if (n->fip != g->fip &&
-        !((s64)(g->fip << 16) >> 16 != (s64)g->fip && excuse(RULE_NONCANONICAL_FIP)))
-        return "fip";
-    if (n->fdp != g->fdp)
-        return "fdp";
-    if (n->fop != g->fop)
-        return "fop";
-    return compare_st(c, n, g, trapped);
+    const char *what = compare_pointers(native, guest);
+    return what ? what : compare_st(c, n, g, native->trap >= 0);
+}
+
+/* Where the memory operand, the area of FXSAVE or XSAVE, lies in data memory, by either address. */
+static u64 area(const struct dcase *c)
+{
+    bool low = native_has.low_alias && c->ea - LOW_ADDR < DATA_BYTES;
+    return c->ea - (low ? LOW_ADDR : DATA_ADDR);
+}
+
+/* AMD hosts have one bit more in MXCSR_MASK. */
+static bool mask_only(const struct dcase *c)
+{
+    ZydisMnemonic m = c->z.mnemonic;
+    u64 off = area(c) + 30;
+
+    if (!native_has.amd || !c->has_ea || off >= DATA_BYTES ||
+        (m != ZYDIS_MNEMONIC_FXSAVE && m != ZYDIS_MNEMONIC_FXSAVE64 && m != ZYDIS_MNEMONIC_XSAVE &&
+         m != ZYDIS_MNEMONIC_XSAVE64) ||
+        native_data[off] != (guest_data[off] | MXCSR_MM >> 16))
+        return false;
+    guest_data[off] = native_data[off];
+    return excuse(RULE_MISALIGNED_SSE);
 }
 
 /* XSAVE leaves in XSTATE_BV which parts the processor believes to be in use. */
 static bool header_only(const struct dcase *c)
 {
-    u64 off = c->ea + 512 - DATA_ADDR;
+    u64 off = area(c) + 512;
 
     if (!c->has_ea || off + 8 > DATA_BYTES ||
         (c->z.mnemonic != ZYDIS_MNEMONIC_XSAVE && c->z.mnemonic != ZYDIS_MNEMONIC_XSAVE64))
@@ -237,10 +301,18 @@ static bool partial_store(const struct dcase *c, const struct outcome *n)
     }
 }
 
+static bool memory_agrees(const struct dcase *c, const struct outcome *n)
+{
+    return memory_equal(c) || (mask_only(c) && memory_equal(c)) || header_only(c) ||
+           partial_store(c, n);
+}
+
 const char *compare(const struct dcase *c, const struct outcome *n, const struct outcome *g)
 {
     if (n->hang)
         return "host hang";
+    if (loads_mm(n, g) || unlocked(c, n, g))
+        return NULL;
     const char *what = compare_trap(c, n, g);
     bool faulted = n->trap >= 0 || g->trap >= 0;
     if (what)
@@ -249,8 +321,8 @@ const char *compare(const struct dcase *c, const struct outcome *n, const struct
         return NULL;
     what = compare_regs(c, n, g);
     if (!what)
-        what = compare_fp(c, &n->s.fpu, &g->s.fpu, faulted, n->trap >= 0);
-    if (!what && !memory_equal(c) && !header_only(c) && !partial_store(c, n))
+        what = compare_fp(c, n, g, faulted);
+    if (!what && !memory_agrees(c, n))
         what = "memory";
     if (what && faulted && is_maskmov(c) && excuse(RULE_MASKMOV))
         return NULL;

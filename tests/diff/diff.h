@@ -31,6 +31,9 @@ struct outcome {
     int trap; /* vector */
     u64 error, cr2;
     bool hang;
+    bool signaled; /* host: a signal came, be it only at the landing place */
+    bool env;  /* host: x87 pointers are those of FNSTENV, 32 bits of them */
+    bool lost; /* host: and FDP is zero, as when its kernel has saved and restored them meanwhile */
 };
 
 struct dcase {
@@ -81,7 +84,7 @@ static inline bool chance(struct rng *r, unsigned percent)
 
 struct native_features {
     bool xsave, avx, fsgsbase, ldt, low_alias;
-    bool fp_pointers; /* FXSAVE and XSAVE always store FIP, FDP and FOP */
+    bool amd, hypervisor;
 };
 extern struct native_features native_has;
 extern u8 *native_code; /* writable alias of CODE_ADDR */

@@ -45,5 +45,6 @@
 #define C_LOAD_SEGS   0x190
 #define C_LOAD_FSGS   0x194
 #define C_SCRATCH_TOP 0x300
+#define C_OUT_ENV     0x3c0
 #define C_IN_FP       0x400
 #define C_OUT_FP      0x1000

@@ -154,35 +154,52 @@ static const char *compare_all(const struct dcase *c, struct outcome *native, st
     return what;
 }
 
+enum { SKIPPED, SAME, DIFFERENT };
+
+static int attempt(const struct options *o, u64 index, struct dcase *c, struct outcome *native,
+                   struct outcome *guest, const char **what, struct totals *t)
+{
+    if (!(o->blocks ? gen_block(c, o->seed, index) : gen_single(c, o->seed, index)))
+        return SKIPPED;
+    install(c);
+    guest_run(c, guest);
+    if (lands_inside(c, guest) || names_harness(guest)) {
+        uninstall(c);
+        return SKIPPED;
+    }
+    *what = compare_all(c, native, guest, t);
+    return *what ? DIFFERENT : SAME;
+}
+
 static void run_case(const struct options *o, u64 index, struct totals *t)
 {
     static struct dcase c;
     static struct outcome native, guest;
+    const char *what = NULL;
 
-    bool ok = o->blocks ? gen_block(&c, o->seed, index) : gen_single(&c, o->seed, index);
-    if (ok) {
-        install(&c);
-        guest_run(&c, &guest);
-        if (lands_inside(&c, &guest) || names_harness(&guest)) {
-            t->skipped++;
-            uninstall(&c);
-            memory_restore();
-            return;
-        }
-        const char *what = compare_all(&c, &native, &guest, t);
-        t->states++;
-        t->insns += c.insns;
-        t->by_mode[c.mode]++;
-        t->traps += native.trap >= 0;
-        t->mismatches += what != NULL;
-        if (what)
-            summary_add(&c, &native, &guest, what);
-        if ((what && t->mismatches <= o->max_reports) || o->one)
-            report(stdout, &c, &native, &guest, what ? what : "nothing", o->seed, o->blocks);
+    int rc = attempt(o, index, &c, &native, &guest, &what, t);
+    /* A switch to another task at the wrong moment: once more. */
+    for (unsigned i = 0; i < 3 && rc == DIFFERENT && native.lost && !native.signaled; i++) {
         uninstall(&c);
-    } else {
-        t->skipped++;
+        memory_restore();
+        rc = attempt(o, index, &c, &native, &guest, &what, t);
     }
+    if (rc == SKIPPED) {
+        t->skipped++;
+        memory_restore();
+        return;
+    }
+    t->states++;
+    t->insns += c.insns;
+    t->by_mode[c.mode]++;
+    t->traps += native.trap >= 0;
+    t->mismatches += rc == DIFFERENT;
+    if (rc == DIFFERENT)
+        summary_add(&c, &native, &guest, what);
+    if ((rc == DIFFERENT && t->mismatches <= o->max_reports) || o->one)
+        report(stdout, &c, &native, &guest, rc == DIFFERENT ? what : "nothing", o->seed,
+               o->blocks);
+    uninstall(&c);
     memory_restore();
 }
 

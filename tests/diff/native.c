@@ -186,29 +186,16 @@ static bool install_ldt(void)
     return true;
 }
 
-/* Not by CPUID, which hypervisors falsify. */
-static bool keeps_fp_pointers(void)
-{
-    _Alignas(16) u8 area[512];
-
-    __asm__ volatile("fxsave64 %0" : "=m"(area));
-    memset(area + 8, 0x5a, 4);
-    __asm__ volatile("fxrstor64 %0" : : "m"(area));
-    memset(area + 8, 0, 4);
-    __asm__ volatile("fxsave64 %0" : "=m"(area));
-    bool kept = area[8] == 0x5a;
-    __asm__ volatile("fninit");
-    return kept;
-}
-
 static void detect(void)
 {
     unsigned a, b, c, d;
 
+    __cpuid(0, a, b, c, d);
+    native_has.amd = b == signature_AMD_ebx || b == 0x6f677948; /* "Auth", "Hygo" */
     __cpuid(1, a, b, c, d);
+    native_has.hypervisor = c >> 31 & 1;
     native_has.xsave = c >> 27 & 1;
     native_has.avx = c >> 28 & 1 && native_has.xsave;
-    native_has.fp_pointers = keeps_fp_pointers();
     native_has.fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 }
 
@@ -295,6 +282,20 @@ static void fp_fetch(const u8 *area, struct x86_fpu *f)
     (void)parts; /* XSAVE writes initial values for parts in their initial state */
 }
 
+/* AMD processors write the pointers into an XSAVE image only while an exception is pending (APM vol.
+ * 5 FXSAVE); FNSTENV stores them always. */
+static bool env_fetch(const u32 *env, struct x86_fpu *f)
+{
+    if (!native_has.amd || f->fsw & 0x80)
+        return false;
+    f->fip = env[3];
+    f->fcs = (u16)env[4];
+    f->fop = env[4] >> 16 & 0x7ff;
+    f->fdp = env[5];
+    f->fds = (u16)env[6];
+    return true;
+}
+
 /* --- run -------------------------------------------------------------------------------------- */
 
 static void load(const struct dcase *c, struct native_ctx *ctx)
@@ -336,9 +337,12 @@ static void unload(const struct dcase *c, struct native_ctx *ctx, struct outcome
     u64 base = c->in.sel[X86_CS] == LDT_SEL(LDT_CODE16) ? CODE_ADDR : 0;
     s->rip = c->start + c->len - base;
     fp_fetch(ctx->out_fp, &s->fpu);
+    out->env = env_fetch(ctx->out_env, &s->fpu);
+    out->lost = out->env && !(s->fpu.fdp | s->fpu.fds);
     out->trap = -1;
     out->error = out->cr2 = 0;
     out->hang = ctx->hang;
+    out->signaled = ctx->trapped;
     if (!ctx->trapped)
         return;
     s->rflags = ctx->rflags;

@@ -23,7 +23,8 @@ struct native_ctx {
     u64 error, cr2, rip, rflags;
     u16 cs;
     u32 hang, ticks;
-    u8 pad1[0x400 - 0x1e0];
+    u8 pad1[0x3c0 - 0x1e0];
+    _Alignas(64) u32 out_env[7]; /* FNSTENV, 32-bit protected form */
     _Alignas(64) u8 in_fp[0xc00];
     _Alignas(64) u8 out_fp[0x3000];
 };
@@ -39,5 +40,6 @@ _Static_assert(offsetof(struct native_ctx, in_gpr) == C_IN_GPR, "layout");
 _Static_assert(offsetof(struct native_ctx, in_flags) == C_IN_FLAGS, "layout");
 _Static_assert(offsetof(struct native_ctx, out_gpr) == C_OUT_GPR, "layout");
 _Static_assert(offsetof(struct native_ctx, load_segs) == C_LOAD_SEGS, "layout");
+_Static_assert(offsetof(struct native_ctx, out_env) == C_OUT_ENV, "layout");
 _Static_assert(offsetof(struct native_ctx, in_fp) == C_IN_FP, "layout");
 _Static_assert(offsetof(struct native_ctx, out_fp) == C_OUT_FP, "layout");

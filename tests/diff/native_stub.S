@@ -107,7 +107,8 @@ native_stub_exit:
     xsave64 CTX(C_OUT_FP)
     jmp 2f
 1:  fxsave64 CTX(C_OUT_FP)
-2:  fninit
+2:  fnstenv CTX(C_OUT_ENV)
+    fninit
     ldmxcsr CTX(C_MXCSR)
     cmpl $0, CTX(C_AVX)
     je 1f

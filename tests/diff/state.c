@@ -149,6 +149,10 @@ static void random_x87(struct rng *r, struct x86_fpu *f)
     f->fop = rnd(r) & 0x7ff;
     f->fip = rnd(r) & 0xffffffffffff;
     f->fdp = rnd(r) & 0xffffffffffff;
+    if (native_has.amd) { /* extended when loaded */
+        f->fip = (u64)((s64)(f->fip << 16) >> 16);
+        f->fdp = (u64)((s64)(f->fdp << 16) >> 16);
+    }
     for (unsigned i = 0; i < 8; i++)
         random_f80(r, f->st[i]);
     if (chance(r, 30)) /* MMX contents */

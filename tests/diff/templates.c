@@ -48,6 +48,7 @@ static void init_decoder(enum dmode mode)
     ZydisDecoder *d = &decoders[mode];
 
     ZydisDecoderInit(d, m[mode].machine, m[mode].width);
+    ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_AMD_BRANCHES, native_has.amd);
     ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
     ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
     ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
