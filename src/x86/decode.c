@@ -260,8 +260,9 @@ static void fill_flags(struct x86_insn *in, const ZydisAccessedFlags *f)
     in->flags_write = in->flags_set | flag_byte(f->undefined);
 }
 
-static void condense(const struct x86_cpu *cpu, struct x86_insn *in, const ZydisDecodedInstruction *z,
-                     const ZydisDecodedOperand *ops, const u8 *bytes)
+static void condense(const struct x86_cpu *cpu, struct x86_insn *in,
+                     const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
+                     const u8 *bytes)
 {
     memset(in, 0, sizeof(*in));
     in->len = z->length;

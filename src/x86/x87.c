@@ -9,8 +9,9 @@
  *
  * Pointers follow today's processors: FIP (and FCS) by every non-control instruction, FINCSTP,
  * FDECSTP, FFREE and FNOP included; FOP likewise on AMD processors, on Intel's when it left an
- * unmasked exception (SDM vol. 1 8.1.9.1); FDP (and FDS) when it had a memory operand and, on a model with FDP_EXCPTN_ONLY, an unmasked
- * exception. FCS and FDS are kept, and shown as zero by a model with ZERO_FCS_FDS. */
+ * unmasked exception (SDM vol. 1 8.1.9.1); FDP (and FDS) when it had a memory operand and, on a
+ * model with FDP_EXCPTN_ONLY, an unmasked exception. FCS and FDS are kept, and shown as zero by a
+ * model with ZERO_FCS_FDS. */
 
 /* --- state helpers ---------------------------------------------------------------------------- */
 

@@ -147,8 +147,9 @@ static must_check int flush(struct x86_cpu *cpu, u64 lin, const u8 *image, unsig
 static must_check int image_linear(struct x86_cpu *cpu, const struct x86_insn *in, unsigned n,
                                    unsigned align, unsigned access, u64 *lin)
 {
-    /* Processors look at where the area begins, then at its alignment, then at where it ends; AMD's,
-     * for XSAVE and XRSTOR, at the alignment before they see that an address is not canonical. */
+    /* Processors look at where the area begins, then at its alignment, then at where it ends;
+     * AMD's, for XSAVE and XRSTOR, at the alignment before they see that an address is not
+     * canonical. */
     TRY(x86_linear(cpu, in->seg, x86_ea(cpu, in), 1, access, lin));
     if (!cpu->intel && align == 64 && *lin & (align - 1))
         return x86_gp(cpu, 0);

@@ -282,8 +282,8 @@ static void fp_fetch(const u8 *area, struct x86_fpu *f)
     (void)parts; /* XSAVE writes initial values for parts in their initial state */
 }
 
-/* AMD processors write the pointers into an XSAVE image only while an exception is pending (APM vol.
- * 5 FXSAVE); FNSTENV stores them always. */
+/* AMD processors write the pointers into an XSAVE image only while an exception is pending (APM
+ * vol. 5 FXSAVE); FNSTENV stores them always. */
 static bool env_fetch(const u32 *env, struct x86_fpu *f)
 {
     if (!native_has.amd || f->fsw & 0x80)

@@ -1,7 +1,8 @@
 /* churn.c - one round of what wears a guest's memory management: runs in the guest, checks itself
  *
  * Mappings come, change their rights and go; children write to pages they share with their parent;
- * pipes, signals, faults and code written at run time. Ends with status 0 or says what was wrong. */
+ * pipes, signals, faults and code written at run time. Ends with status 0 or says what was wrong.
+ */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
