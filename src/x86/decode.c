@@ -468,20 +468,40 @@ static const ZydisDecoder *decoder_for(const struct x86_cpu *cpu)
     return &decoder;
 }
 
+static bool is_legacy_prefix(u8 byte)
+{
+    static const u8 prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3};
+
+    return memchr(prefixes, byte, sizeof(prefixes));
+}
+
+/* VPERMQ and VPERMPD want VEX.W set; AMD processors execute them without it too. */
+static ZyanStatus decode_vpermq(const ZydisDecoder *decoder, const u8 *bytes, unsigned len,
+                                ZydisDecodedInstruction *z, ZydisDecodedOperand *ops)
+{
+    u8 copy[X86_INSN_MAX];
+    unsigned i = 0;
+
+    while (i < len && is_legacy_prefix(bytes[i]))
+        i++;
+    if (i + 4 > len || bytes[i] != 0xc4 || (bytes[i + 1] & 0x1f) != 3 || bytes[i + 3] > 1)
+        return ZYDIS_STATUS_DECODING_ERROR;
+    memcpy(copy, bytes, len);
+    copy[i + 2] |= 0x80;
+    return ZydisDecoderDecodeFull(decoder, copy, len, z, ops);
+}
+
 /* Of UD0 and UD1 AMD processors read the opcode alone, not a ModRM byte and what follows from it:
  * true when the bytes are that, for one Zydis found no end of. */
 static bool is_short_ud(const struct x86_cpu *cpu, const u8 *bytes, unsigned len)
 {
-    static const u8 prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3};
     unsigned i = 0;
 
-    if (cpu->intel)
-        return false;
-    while (i < len && memchr(prefixes, bytes[i], sizeof(prefixes)))
+    while (i < len && is_legacy_prefix(bytes[i]))
         i++;
     if (cpu->code_bits == 64 && i < len && (bytes[i] & 0xf0) == 0x40)
         i++;
-    return i + 2 <= MIN(len, X86_INSN_MAX) && bytes[i] == 0x0f &&
+    return i + 2 <= len && bytes[i] == 0x0f &&
            (bytes[i + 1] == 0xff || bytes[i + 1] == 0xb9);
 }
 
@@ -511,17 +531,22 @@ static void choose_loop(ZydisDecodedInstruction *z)
     }
 }
 
-/* What AMD processors make of bytes that are something else to Intel's, and to Zydis. */
-static ZyanStatus decode_amd(const ZydisDecoder *decoder, const u8 *bytes,
+/* What AMD processors make of bytes that are something else to Intel's, and to Zydis, which said
+ * `st`. */
+static ZyanStatus decode_amd(const struct x86_cpu *cpu, const ZydisDecoder *decoder,
+                             const u8 *bytes, unsigned len, ZyanStatus st,
                              ZydisDecodedInstruction *z, ZydisDecodedOperand *ops)
 {
-    switch (z->mnemonic) {
-    case ZYDIS_MNEMONIC_PAUSE:
-        return z->raw.rex.B ? decode_xchg(decoder, bytes, z, ops) : ZYAN_STATUS_SUCCESS;
-    case ZYDIS_MNEMONIC_LOOPE:
-    case ZYDIS_MNEMONIC_LOOPNE: choose_loop(z); return ZYAN_STATUS_SUCCESS;
-    default: return ZYAN_STATUS_SUCCESS;
+    if (!ZYAN_SUCCESS(st)) {
+        if (is_short_ud(cpu, bytes, len))
+            return ZYDIS_STATUS_DECODING_ERROR;
+        return st == ZYDIS_STATUS_DECODING_ERROR ? decode_vpermq(decoder, bytes, len, z, ops) : st;
     }
+    if (z->mnemonic == ZYDIS_MNEMONIC_PAUSE && z->raw.rex.B)
+        return decode_xchg(decoder, bytes, z, ops);
+    if (z->mnemonic == ZYDIS_MNEMONIC_LOOPE || z->mnemonic == ZYDIS_MNEMONIC_LOOPNE)
+        choose_loop(z);
+    return st;
 }
 
 int x86_decode(struct x86_cpu *cpu, const u8 *bytes, unsigned len, struct x86_insn *out)
@@ -531,10 +556,8 @@ int x86_decode(struct x86_cpu *cpu, const u8 *bytes, unsigned len, struct x86_in
 
     const ZydisDecoder *decoder = decoder_for(cpu);
     ZyanStatus st = ZydisDecoderDecodeFull(decoder, bytes, MIN(len, X86_INSN_MAX), &z, ops);
-    if (!cpu->intel && ZYAN_SUCCESS(st))
-        st = decode_amd(decoder, bytes, &z, ops);
-    if (unlikely(!ZYAN_SUCCESS(st)) && is_short_ud(cpu, bytes, len))
-        return x86_ud(cpu);
+    if (!cpu->intel)
+        st = decode_amd(cpu, decoder, bytes, MIN(len, X86_INSN_MAX), st, &z, ops);
     if (st == ZYDIS_STATUS_NO_MORE_DATA)
         return len >= X86_INSN_MAX ? x86_gp(cpu, 0) : X86_DECODE_MORE;
     if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)

@@ -80,10 +80,11 @@ static bool alignment_armed(const struct x86_cpu *cpu)
     return cpu->s.cpl == 3 && (cpu->s.rflags & RFLAGS_AC) && (cpu->s.cr0 & CR0_AM);
 }
 
-/* Outside 64-bit mode the offset of an element wraps at 4 GiB. */
-static u64 element_ea(const struct x86_cpu *cpu, u64 ea, unsigned off)
+/* Outside 64-bit mode the offset of an element wraps at 4 GiB; on AMD processors at the address
+ * size. */
+static u64 element_ea(const struct x86_cpu *cpu, const struct x86_insn *in, u64 ea, unsigned off)
 {
-    return (ea + off) & cpu->lin_mask;
+    return (ea + off) & (cpu->intel ? cpu->lin_mask : size_mask(in->asize));
 }
 
 static must_check int load_element(struct x86_cpu *cpu, unsigned seg, u64 ea, u8 *to, unsigned size)
@@ -121,16 +122,16 @@ static must_check int store_element(struct x86_cpu *cpu, unsigned seg, u64 ea, c
 
 /* Stores the elements of src selected by bits; all of them are checked before the first is
  * written. */
-static must_check int store_masked(struct x86_cpu *cpu, unsigned seg, u64 ea, const u8 *src,
-                                   u32 bits, unsigned size)
+static must_check int store_masked(struct x86_cpu *cpu, const struct x86_insn *in, u64 ea,
+                                   const u8 *src, u32 bits, unsigned size)
 {
     for (u32 left = bits; left; left &= left - 1) {
         unsigned i = __builtin_ctz(left);
-        TRY(probe_element(cpu, seg, element_ea(cpu, ea, i * size), size));
+        TRY(probe_element(cpu, in->seg, element_ea(cpu, in, ea, i * size), size));
     }
     for (u32 left = bits; left; left &= left - 1) {
         unsigned i = __builtin_ctz(left);
-        TRY(store_element(cpu, seg, element_ea(cpu, ea, i * size), src + i * size, size));
+        TRY(store_element(cpu, in->seg, element_ea(cpu, in, ea, i * size), src + i * size, size));
     }
     return X86_OK;
 }
@@ -149,7 +150,8 @@ static int op_maskload(struct x86_cpu *cpu, const struct x86_insn *in)
     } else {
         for (; bits; bits &= bits - 1) {
             unsigned i = __builtin_ctz(bits);
-            TRY(load_element(cpu, in->seg, element_ea(cpu, ea, i * size), out + i * size, size));
+            u64 at = element_ea(cpu, in, ea, i * size);
+            TRY(load_element(cpu, in->seg, at, out + i * size, size));
         }
     }
     memcpy(vreg(cpu, in, 0), out, 32);
@@ -162,7 +164,7 @@ static int op_maskstore(struct x86_cpu *cpu, const struct x86_insn *in)
 
     TRY(fp_check(cpu, FP_AVX));
     u32 bits = mask_bits(vreg(cpu, in, 1), count, size);
-    return store_masked(cpu, in->seg, x86_ea(cpu, in), vreg(cpu, in, 2), bits, size);
+    return store_masked(cpu, in, x86_ea(cpu, in), vreg(cpu, in, 2), bits, size);
 }
 
 /* Offset of the implicit operand at (E/R)DI. */
@@ -175,7 +177,7 @@ static u64 rdi(const struct x86_cpu *cpu, const struct x86_insn *in)
 static int op_maskmovdqu(struct x86_cpu *cpu, const struct x86_insn *in)
 {
     TRY(fp_check(cpu, vector_kind(in)));
-    return store_masked(cpu, in->seg, rdi(cpu, in), vreg(cpu, in, 0),
+    return store_masked(cpu, in, rdi(cpu, in), vreg(cpu, in, 0),
                         mask_bits(vreg(cpu, in, 1), 16, 1), 1);
 }
 
@@ -184,7 +186,7 @@ static int op_maskmovq(struct x86_cpu *cpu, const struct x86_insn *in)
     struct x86_fpu *f = &cpu->s.fpu;
 
     TRY(fp_check(cpu, FP_MMX));
-    TRY(store_masked(cpu, in->seg, rdi(cpu, in), mmx_reg(f, in->op[0].reg & 7),
+    TRY(store_masked(cpu, in, rdi(cpu, in), mmx_reg(f, in->op[0].reg & 7),
                      mask_bits(mmx_reg(f, in->op[1].reg & 7), 8, 1), 1));
     mmx_enter(f);
     return X86_OK;

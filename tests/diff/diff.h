@@ -33,7 +33,7 @@ struct outcome {
     bool hang;
     bool signaled; /* host: a signal came, be it only at the landing place */
     bool env;  /* host: x87 pointers are those of FNSTENV, 32 bits of them */
-    bool lost; /* host: and FDP is zero, as when its kernel has saved and restored them meanwhile */
+    bool lost; /* host: FDP is zero, as after its kernel has saved and restored the state */
 };
 
 struct dcase {

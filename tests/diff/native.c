@@ -338,7 +338,7 @@ static void unload(const struct dcase *c, struct native_ctx *ctx, struct outcome
     s->rip = c->start + c->len - base;
     fp_fetch(ctx->out_fp, &s->fpu);
     out->env = env_fetch(ctx->out_env, &s->fpu);
-    out->lost = out->env && !(s->fpu.fdp | s->fpu.fds);
+    out->lost = native_has.amd && !(s->fpu.fdp | s->fpu.fds);
     out->trap = -1;
     out->error = out->cr2 = 0;
     out->hang = ctx->hang;

@@ -62,14 +62,20 @@ static void null_ss_in_long_mode(void **state)
 static void null_selector_and_base_by_vendor(void **state)
 {
     struct world *w = tables_long(0);
+    u64 *clears = &w->cpu.features[X86_FEATURE_NULL_SEL_CLR_BASE / 64];
 
+    w->cpu.intel = true;
     w->cpu.s.seg[X86_FS].base = 0x123456789000;
     assert_int_equal(x86_load_seg(&w->cpu, X86_FS, 0), X86_OK);
     assert_int_equal(w->cpu.s.seg[X86_FS].base, 0);
     w->cpu.intel = false;
+    *clears &= ~BIT64(X86_FEATURE_NULL_SEL_CLR_BASE % 64);
     w->cpu.s.seg[X86_FS].base = 0x123456789000;
     assert_int_equal(x86_load_seg(&w->cpu, X86_FS, 0), X86_OK);
     assert_true(w->cpu.s.seg[X86_FS].base == 0x123456789000);
+    *clears |= BIT64(X86_FEATURE_NULL_SEL_CLR_BASE % 64);
+    assert_int_equal(x86_load_seg(&w->cpu, X86_FS, 0), X86_OK);
+    assert_int_equal(w->cpu.s.seg[X86_FS].base, 0);
     world_free(w);
 }
 

@@ -18,6 +18,7 @@ static void fill_fpu(struct world *w)
     f->fip = 0x123456789a;
     f->fdp = 0x7fff00001234;
     f->mxcsr = 0x9f95;
+    w->cpu.intel = true; /* AMD processors give no pointers away: see amd_hides_pointers */
 }
 
 static void assert_same_fpu(const struct x86_fpu *a, const struct x86_fpu *b)
@@ -62,6 +63,22 @@ static void test_fxsave(void **state)
     assert_pf(w, WORLD_EXEC(w, 0x48, 0x0f, 0xae, 0x07), HOLE, PF_U | PF_W);
     assert_int_equal(world_get(w, DATA + HOLE - 256, 8), 0);
     assert_same_fpu(&w->cpu.s.fpu, &before);
+    world_free(w);
+}
+
+static void amd_hides_pointers(void **state)
+{
+    struct world *w = long_world();
+
+    fill_fpu(w);
+    w->cpu.intel = false;
+    RDI_IS(w, 0x200);
+    assert_int_equal(WORLD_EXEC(w, 0x48, 0x0f, 0xae, 0x07), X86_OK); /* fxsave64 [rdi] */
+    assert_int_equal(world_get(w, DATA + 0x208, 8), 0);
+    assert_int_equal(world_get(w, DATA + 0x210, 8), 0);
+    w->cpu.s.fpu.fsw |= FSW_ES;
+    assert_int_equal(WORLD_EXEC(w, 0x48, 0x0f, 0xae, 0x07), X86_OK);
+    assert_int_equal(world_get(w, DATA + 0x208, 8), 0x123456789a);
     world_free(w);
 }
 
@@ -155,6 +172,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fxsave),
+        cmocka_unit_test(amd_hides_pointers),
         cmocka_unit_test(test_xsave),
         cmocka_unit_test(test_xsavec),
     };
