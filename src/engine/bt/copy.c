@@ -76,14 +76,15 @@ static struct raw parse(const struct gen *g)
     struct raw r = {.npfx = 0};
     unsigned i = 0;
 
-    for (; is_prefix(b[i]); i++)
-        if (is_kept(b[i]) && r.npfx < 4 && !memchr(r.pfx, b[i], r.npfx))
+    /* A REX that another prefix follows does not count. */
+    for (bool rex; (rex = g->code64 && (b[i] & 0xf0) == 0x40) || is_prefix(b[i]); i++) {
+        r.w = rex && b[i] & 8;
+        if (!rex && is_kept(b[i]) && r.npfx < 4 && !memchr(r.pfx, b[i], r.npfx))
             r.pfx[r.npfx++] = b[i];
+    }
     if (in->prefix & X86_PFX_VEX) {
         parse_vex(&r, b, &i);
     } else {
-        if (g->code64 && (b[i] & 0xf0) == 0x40)
-            r.w = b[i++] & 8;
         if (b[i] == 0x0f) {
             i++;
             r.map = b[i] == 0x38 ? 2 : b[i] == 0x3a ? 3 : 1;
