@@ -170,8 +170,8 @@ static enum first_use first_use(const struct gen *g, const struct run *r)
             return USE_SAVES;
         if (in->flags_read)
             return USE_READS;
-        if (in->flags_write)
-            return USE_OVERWRITES;
+        if (in->flags_write) /* one that keeps some needs them in the host's flags */
+            return flags_all_written(in) ? USE_OVERWRITES : USE_READS;
     }
     return USE_NONE;
 }
