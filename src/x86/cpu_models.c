@@ -93,9 +93,9 @@ static const u8 platform_intel[] = {F(MD_CLEAR), F(SPEC_CTRL), F(STIBP),
 static const u8 platform_amd[] = {F(IBPB),         F(SSB_NO),   F(BTC_NO),
                                   F(LFENCE_RDTSC), F(AUTOIBRS), F(SRSO_NO)};
 /* Speculation control in the other vendor's words. */
-static const u8 not_on_intel[] = {F(IBPB),    F(SSB_NO), F(BTC_NO),    F(LFENCE_RDTSC), F(AUTOIBRS),
-                                  F(SRSO_NO), F(MMXEXT), F(XSAVEERPTR),
- F(NULL_SEL_CLR_BASE)};
+static const u8 not_on_intel[] = {F(IBPB),         F(SSB_NO),     F(BTC_NO),
+                                  F(LFENCE_RDTSC), F(AUTOIBRS),   F(SRSO_NO),
+                                  F(MMXEXT),       F(XSAVEERPTR), F(NULL_SEL_CLR_BASE)};
 static const u8 not_on_amd[] = {F(MD_CLEAR), F(SPEC_CTRL), F(STIBP),
                                 F(SSBD),     F(FLUSH_L1D), F(ARCH_CAPABILITIES)};
 

@@ -61,7 +61,8 @@ int fp_alignment_check(struct x86_cpu *cpu, const struct x86_insn *in, unsigned 
     u64 lin;
 
     TRY(x86_linear(cpu, in->seg, x86_ea(cpu, in), n, access, &lin));
-    if (!x86_canonical(lin) || !x86_canonical(lin + n - 1))
+    bool past_end = cpu->lin_mask == 0xffffffff && lin + n - 1 > 0xffffffff && !cpu->intel;
+    if (!x86_canonical(lin) || !x86_canonical(lin + n - 1) || past_end)
         return X86_OK; /* #GP comes first: the access itself will raise it */
     return x86_align_check(cpu, lin, align);
 }

@@ -148,11 +148,10 @@ static must_check int image_linear(struct x86_cpu *cpu, const struct x86_insn *i
                                    unsigned align, unsigned access, u64 *lin)
 {
     /* Processors look at where the area begins, then at its alignment, then at where it ends;
-     * AMD's, for XSAVE and XRSTOR, at the alignment before they see that an address is not
-     * canonical. */
-    TRY(x86_linear(cpu, in->seg, x86_ea(cpu, in), 1, access, lin));
-    if (!cpu->intel && align == 64 && *lin & (align - 1))
+     * AMD's, for XSAVE and XRSTOR, at the alignment first of all. */
+    if (!cpu->intel && align == 64 && fp_misaligned(cpu, in, align))
         return x86_gp(cpu, 0);
+    TRY(x86_linear(cpu, in->seg, x86_ea(cpu, in), 1, access, lin));
     TRY(fp_canonical_check(cpu, in->seg, *lin, n));
     if (*lin & (align - 1))
         return x86_gp(cpu, 0);
