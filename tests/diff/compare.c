@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "gen.h"
+#include "x86/mmu.h"
 
 enum rule {
 #define EXCEPTION(id, name, source) RULE_##id,
@@ -102,8 +103,16 @@ static bool int1_rip(const struct dcase *c, const struct outcome *n, const struc
     u64 end = g->s.rip + base - c->start, size = g->s.rip - n->s.rip;
 
     return native_has.amd && native_has.hypervisor && n->trap == X86_DB && g->trap == X86_DB &&
-           size - 1 < 15 && end - 1 < c->len && c->bytes[end - 1] == 0xf1 &&
-           excuse(RULE_INT1_RIP);
+           size - 1 < 15 && end - 1 < c->len && c->bytes[end - 1] == 0xf1 && excuse(RULE_INT1_RIP);
+}
+
+static bool offset_only(const struct dcase *c, const struct outcome *n, const struct outcome *g)
+{
+    if (!native_has.amd || c->mode != MODE_64 || n->trap != X86_GP || g->trap != X86_PF ||
+        !x86_canonical(g->cr2))
+        return false;
+    return (!x86_canonical(g->cr2 - c->in.fs_base) || !x86_canonical(g->cr2 - c->in.gs_base)) &&
+           excuse(RULE_FS_OFFSET);
 }
 
 static bool loads_mm(const struct outcome *n, const struct outcome *g)
@@ -135,7 +144,8 @@ static const char *compare_trap(const struct dcase *c, const struct outcome *n,
 {
     if (n->trap != g->trap)
         return (area_misaligned(c, n, g) && excuse(RULE_AREA_AC)) ||
-                       (in_parts(c) && fault_pair(n->trap, g->trap) && excuse(RULE_PARTS))
+                       (in_parts(c) && fault_pair(n->trap, g->trap) && excuse(RULE_PARTS)) ||
+                       offset_only(c, n, g)
                    ? NULL
                    : "exception";
     if (n->trap == X86_PF) {

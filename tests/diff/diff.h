@@ -32,8 +32,8 @@ struct outcome {
     u64 error, cr2;
     bool hang;
     bool signaled; /* host: a signal came, be it only at the landing place */
-    bool env;  /* host: x87 pointers are those of FNSTENV, 32 bits of them */
-    bool lost; /* host: FDP is zero, as after its kernel has saved and restored the state */
+    bool env;      /* host: x87 pointers are those of FNSTENV, 32 bits of them */
+    bool lost;     /* host: FDP is zero, as after its kernel has saved and restored the state */
 };
 
 struct dcase {

@@ -197,8 +197,7 @@ static void run_case(const struct options *o, u64 index, struct totals *t)
     if (rc == DIFFERENT)
         summary_add(&c, &native, &guest, what);
     if ((rc == DIFFERENT && t->mismatches <= o->max_reports) || o->one)
-        report(stdout, &c, &native, &guest, rc == DIFFERENT ? what : "nothing", o->seed,
-               o->blocks);
+        report(stdout, &c, &native, &guest, rc == DIFFERENT ? what : "nothing", o->seed, o->blocks);
     uninstall(&c);
     memory_restore();
 }
