@@ -4,7 +4,7 @@
 run_load.py RING3 GUEST_DIR MKINITRD CHURN [RING3 OPTIONS...]
 
 Rounds of fork and exec, gzip and md5, pipes, signals, and CHURN (page tables, see churn.c) repeat in
-the guest for RING3_LOAD_MINUTES (default 30). Each prints a line; none may take longer than
+the guest for RING3_LOAD_MINUTES (default 30); with `tools/guest programs`, xz and sqlite3 too. Each prints a line; none may take longer than
 ROUND_LIMIT_S, no result may be wrong, and what ring3 holds of memory besides the guest's must not
 grow after the first quarter.
 """
@@ -21,6 +21,11 @@ MINUTES = float(os.environ.get("RING3_LOAD_MINUTES", "30"))
 
 LOAD = r"""
 want=$(md5sum < /bin/busybox)
+LD=/programs/lib/ld-linux-x86-64.so.2
+SQL="create table t(a integer primary key, b text);
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 5000)
+insert into t select i, hex(i * 7) from n; create index b on t(b);
+select sum(a), count(distinct b) from t;"
 n=0
 while :; do
     n=$((n + 1))
@@ -37,6 +42,13 @@ while :; do
     [ "$a" = "$b" ] || { echo "wrong: a copy"; exit 1; }
     hit=0; trap 'hit=1' USR1; kill -USR1 $$; [ $hit = 1 ] || { echo "wrong: a signal"; exit 1; }
     sleep 1000 & kill $!; wait $! 2> /dev/null
+    if [ -x /programs/bin/xz ]; then
+        export LD_LIBRARY_PATH=/programs/lib
+        got=$($LD /programs/bin/xz -1 < /bin/busybox | $LD /programs/bin/xz -d | md5sum)
+        [ "$got" = "$want" ] || { echo "wrong: xz gives $got, not $want"; exit 1; }
+        sum=$($LD /programs/bin/sqlite3 :memory: "$SQL")
+        [ "$sum" = "12502500|5000" ] || { echo "wrong: sqlite3 says $sum"; exit 1; }
+    fi
     /churn 5 || { echo "wrong: churn"; exit 1; }
     echo "round $n"
 done
@@ -84,14 +96,16 @@ def main():
     ring3, guest, mkinitrd, churn, *options = sys.argv[1:]
     print("1..1", flush=True)
     name = " ".join(["load", *options])
-    base = os.path.join(guest, "initrd.img")
+    base, programs = os.path.join(guest, "initrd.img"), os.path.join(guest, "programs")
     if not os.path.exists(base):
         print(f"ok 1 - {name} # SKIP no {base}: run tools/guest")
         return 0
     with tempfile.TemporaryDirectory() as tmp:
         image = os.path.join(tmp, "initrd.img")
-        subprocess.run([mkinitrd, "--base", base, "--add", "churn=" + churn, "--out", image],
-                       check=True)
+        add = ["--add", "churn=" + churn]
+        if os.path.isdir(programs):
+            add += ["--add", "programs=" + programs]
+        subprocess.run([mkinitrd, "--base", base, *add, "--out", image], check=True)
         with open(os.path.join(tmp, "err"), "w+", encoding="utf-8", errors="replace") as err:
             p = subprocess.Popen([ring3, "run", "-q", *options, "-k", os.path.join(guest, "vmlinuz"),
                                   "-i", image, "--", "sh", "-c", LOAD],
