@@ -15,8 +15,14 @@
 
 /* A periodic timer of the guest fires at most this often, whatever the guest programs; what it
  * misses is coalesced (dev/tick.h). */
-#define TIMER_MIN_NS     20000ull
-#define TICK_BACKLOG_MAX 32  /* missed periodic ticks that are made up for */
-#define FWCFG_ITEMS_MAX  128 /* fw_cfg keys and files */
-#define FWCFG_NAME_MAX   56  /* bytes of a fw_cfg file name, NUL included (ABI) */
-#define DEBUG_PORTS_MAX  4   /* write-only debug ports on a board */
+#define TIMER_MIN_NS      20000ull
+#define TICK_BACKLOG_MAX  32   /* missed periodic ticks that are made up for */
+#define FWCFG_ITEMS_MAX   128  /* fw_cfg keys and files */
+#define FWCFG_NAME_MAX    56   /* bytes of a fw_cfg file name, NUL included (ABI) */
+#define DEBUG_PORTS_MAX   4    /* write-only debug ports on a board */
+#define PCI_SLOTS         32   /* devices on PCI bus 0 */
+#define PCI_MSIX_MAX      64   /* MSI-X vectors of a function */
+#define VIRTQ_SIZE_MAX    1024 /* entries of a virtqueue */
+#define VIRTQ_CHAIN_MAX   1024 /* descriptors in a chain, indirect ones included */
+#define VIRTIO_QUEUES_MAX 64   /* queues of a device */
+#define VIRTIO_CONFIG_MAX 1024 /* bytes of a device's configuration */
