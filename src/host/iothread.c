@@ -16,6 +16,7 @@ struct iothread {
     pthread_cond_t changed;
     struct loop_task rest; /* puts the thread to rest in pause */
     bool paused, resting;
+    bool stopped; /* joined */
 };
 
 /* A call that somebody waits for. */
@@ -92,12 +93,20 @@ int iothread_create(struct iothread **out, const char *name, struct err *e)
     return err_set(e, rc, "I/O thread %s: %s", name, strerror(rc));
 }
 
+void iothread_stop(struct iothread *t)
+{
+    if (!t || t->stopped)
+        return;
+    loop_stop(t->loop);
+    pthread_join(t->thread, NULL);
+    t->stopped = true;
+}
+
 void iothread_destroy(struct iothread *t)
 {
     if (!t)
         return;
-    loop_stop(t->loop);
-    pthread_join(t->thread, NULL);
+    iothread_stop(t);
     loop_destroy(t->loop);
     pthread_cond_destroy(&t->changed);
     lock_destroy(&t->lock);

@@ -11,7 +11,9 @@ struct iothread;
 
 /* `name` shows in the host's list of threads (at most 15 bytes). Main thread. 0 or -errno. */
 must_check int iothread_create(struct iothread **out, const char *name, struct err *e);
-/* Stops and joins; NULL is nothing. Not from the thread itself. */
+/* Ends the thread; its loop stays, with nobody in it. Not from the thread itself; NULL: nothing. */
+void iothread_stop(struct iothread *t);
+/* Stops, too. */
 void iothread_destroy(struct iothread *t);
 
 /* No clock: timers are none of its business. Lives as long as the thread. */

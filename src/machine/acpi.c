@@ -15,6 +15,7 @@
 #define FACS_BYTES    64
 #define FADT_BYTES    276
 #define HPET_BYTES    56
+#define MCFG_BYTES    60
 #define FADT_REVISION 6
 #define MADT_REVISION 5
 
@@ -186,7 +187,7 @@ static void madt_override(u8 *p, u8 irq, u32 gsi, u16 flags)
 static size_t build_madt(struct tables *t)
 {
     unsigned cpus = t->cfg->cpus;
-    size_t at = begin(t, "APIC", MADT_REVISION, HEADER_BYTES + 8 + cpus * 8 + 12 + 10 + 10 + 6);
+    size_t at = begin(t, "APIC", MADT_REVISION, HEADER_BYTES + 8 + cpus * 8 + 12 + 4 * 10 + 6);
     u8 *p = t->buf + at + HEADER_BYTES;
 
     if (t->failed)
@@ -208,11 +209,27 @@ static size_t build_madt(struct tables *t)
     p += 12;
     madt_override(p, PC_GSI_PIT, PC_GSI_PIT_OVERRIDE, MPS_CONFORMS);
     madt_override(p + 10, PC_GSI_SCI, PC_GSI_SCI, MPS_LEVEL_HIGH);
-    p += 20;
+    madt_override(p + 20, PC_GSI_PCI_EVEN, PC_GSI_PCI_EVEN, MPS_LEVEL_HIGH);
+    madt_override(p + 30, PC_GSI_PCI_ODD, PC_GSI_PCI_ODD, MPS_LEVEL_HIGH);
+    p += 40;
     p[0] = MADT_LAPIC_NMI;
     p[1] = 6;
     p[2] = 0xff; /* all processors */
     p[5] = 1;    /* LINT1 */
+    finish(t, at);
+    return at;
+}
+
+/* PCI Firmware Specification 3.0, 4.1.2: the ECAM region of segment 0 */
+static size_t build_mcfg(struct tables *t)
+{
+    size_t at = begin(t, "MCFG", 1, MCFG_BYTES);
+    u8 *p = t->buf + at + HEADER_BYTES;
+
+    if (t->failed)
+        return 0;
+    put_le64(p + 8, PC_PCI_ECAM);
+    p[8 + 11] = 0xff; /* the last bus */
     finish(t, at);
     return at;
 }
@@ -251,7 +268,7 @@ static size_t build_root(struct tables *t, bool wide, const size_t *entry, size_
 int acpi_build(const struct tables_config *cfg, u8 *buf, size_t cap, u64 gpa, struct err *e)
 {
     struct tables t = {.cfg = cfg, .buf = buf, .cap = cap, .gpa = gpa};
-    size_t facs, dsdt, entry[3], rsdt, xsdt;
+    size_t facs, dsdt, entry[4], rsdt, xsdt;
 
     take(&t, RSDP_BYTES, 16);
     facs = build_facs(&t);
@@ -259,6 +276,7 @@ int acpi_build(const struct tables_config *cfg, u8 *buf, size_t cap, u64 gpa, st
     entry[0] = build_fadt(&t, facs, dsdt);
     entry[1] = build_madt(&t);
     entry[2] = build_hpet(&t);
+    entry[3] = build_mcfg(&t);
     rsdt = build_root(&t, false, entry, ARRAY_SIZE(entry));
     xsdt = build_root(&t, true, entry, ARRAY_SIZE(entry));
     if (t.failed)

@@ -19,8 +19,8 @@ struct tables_config {
     u8 uuid[16];
 };
 
-/* RSDP at `gpa`, then FACS, DSDT, FADT, MADT, HPET, RSDT and XSDT (ACPI 6.4). gpa is 64-byte
- * aligned. */
+/* RSDP at `gpa`, then FACS, DSDT, FADT, MADT, HPET, MCFG, RSDT and XSDT (ACPI 6.4). gpa is
+ * 64-byte aligned. */
 must_check int acpi_build(const struct tables_config *cfg, u8 *buf, size_t cap, u64 gpa,
                           struct err *e);
 

@@ -27,6 +27,9 @@ enum aml_op {
 #define RES_IO             0x47
 #define RES_END            0x79
 #define RES_MEMORY32_FIXED 0x86
+#define RES_DWORD          0x87
+#define RES_WORD           0x88
+#define RES_FIXED          0x0c
 
 /* A template's open block is marked, so that aml_end knows to write the buffer's head. */
 #define OPEN_TEMPLATE ((size_t)1 << 63)
@@ -223,6 +226,25 @@ void aml_resources(struct aml *a)
 {
     put8(a, OP_BUFFER);
     open_block(a, OPEN_TEMPLATE);
+}
+
+/* Word and DWord Address Space descriptors (6.4.3.5): type, general flags (both ends fixed), type
+ * specific flags, then granularity, first, last, translation, length. */
+void aml_window(struct aml *a, enum aml_space space, u32 first, u32 last)
+{
+    static const u8 specific[] = {[AML_MEMORY] = 1 /* writable */, [AML_PORTS] = 3 /* all */};
+    size_t word = space == AML_MEMORY ? 4 : 2;
+    u8 d[26] = {word == 4 ? RES_DWORD : RES_WORD, (u8)(3 + 5 * word), 0, (u8)space, RES_FIXED};
+    u32 values[5] = {0, first, last, 0, last - first + 1};
+
+    d[5] = space == AML_BUSES ? 0 : specific[space];
+    for (size_t i = 0; i < 5; i++) {
+        if (word == 4)
+            put_le32(d + 6 + i * 4, values[i]);
+        else
+            put_le16(d + 6 + i * 2, (u16)values[i]);
+    }
+    put(a, d, 6 + 5 * word);
 }
 
 void aml_io(struct aml *a, u16 port, u8 length)

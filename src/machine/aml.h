@@ -33,6 +33,9 @@ void aml_eisa_id(struct aml *a, const char *id);
 
 /* A resource template (_CRS): a buffer of descriptors, closed by aml_end. */
 void aml_resources(struct aml *a);
+/* What a bridge passes on, first to last number: a producer's address space descriptor. */
+enum aml_space { AML_MEMORY, AML_PORTS, AML_BUSES };
+void aml_window(struct aml *a, enum aml_space space, u32 first, u32 last);
 void aml_io(struct aml *a, u16 port, u8 length);
 void aml_irq(struct aml *a, u8 irq);                  /* edge, active high, exclusive */
 void aml_memory(struct aml *a, u32 base, u32 length); /* 32-bit fixed, read-write */

@@ -1,6 +1,7 @@
 /* dsdt.c - what the ACPI namespace says of the board (ACPI 6.4, chapters 5.3 to 7) */
 #include <stdio.h>
 
+#include "base/limits.h"
 #include "machine/acpi.h"
 #include "machine/pc_map.h"
 
@@ -81,7 +82,51 @@ static void legacy_chips(struct aml *a)
     aml_io(a, PC_PORT_PM, PC_PORT_PM_BYTES);
     aml_io(a, PC_PORT_SYSCTL_A, 1);
     aml_io(a, PC_PORT_ELCR, 2);
+    aml_memory(a, (u32)PC_PCI_ECAM, (u32)PC_PCI_ECAM_BYTES);
     end_device(a);
+}
+
+/* Each slot's INTA# to INTD#, wired to fixed interrupts (6.2.13). */
+static void pci_routing(struct aml *a)
+{
+    aml_name(a, "_PRT");
+    aml_package(a, PCI_SLOTS * 4);
+    for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
+        for (unsigned pin = 0; pin < 4; pin++) {
+            aml_package(a, 4);
+            aml_integer(a, slot << 16 | 0xffff);
+            aml_integer(a, pin);
+            aml_integer(a, 0);
+            aml_integer(a, (slot + pin) % 2 ? PC_GSI_PCI_ODD : PC_GSI_PCI_EVEN);
+            aml_end(a);
+        }
+    }
+    aml_end(a);
+}
+
+static void pci_host(struct aml *a)
+{
+    aml_device(a, "PCI0");
+    aml_name(a, "_HID");
+    aml_eisa_id(a, "PNP0A08");
+    aml_name(a, "_CID");
+    aml_eisa_id(a, "PNP0A03");
+    aml_name(a, "_UID");
+    aml_integer(a, 0);
+    aml_name(a, "_BBN");
+    aml_integer(a, 0);
+    aml_name(a, "_SEG");
+    aml_integer(a, 0);
+    aml_name(a, "_CRS");
+    aml_resources(a);
+    aml_window(a, AML_BUSES, 0, 0xff);
+    aml_io(a, PC_PORT_PCI_CONFIG, 8);
+    aml_window(a, AML_PORTS, 0, PC_PORT_PCI_CONFIG - 1);
+    aml_window(a, AML_PORTS, PC_PORT_PCI_CONFIG + 8, 0xffff);
+    aml_window(a, AML_MEMORY, (u32)PC_PCI_MMIO, (u32)PC_PCI_MMIO_END - 1);
+    aml_end(a);
+    pci_routing(a);
+    aml_end(a);
 }
 
 /* Devices that Linux knows by names QEMU gave them. */
@@ -112,6 +157,7 @@ void dsdt_build(const struct tables_config *cfg, struct aml *a)
     processors(a, cfg->cpus);
     serial_ports(a, cfg->com);
     legacy_chips(a);
+    pci_host(a);
     virtual_device(a, "FWCF", "QEMU0002", PC_PORT_FWCFG, PC_PORT_FWCFG_BYTES);
     if (cfg->pvpanic)
         virtual_device(a, "PEVT", "QEMU0001", PC_PORT_PVPANIC, 1);

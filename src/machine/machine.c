@@ -78,12 +78,14 @@ void machine_pause(struct machine *m)
     park(m, 1);
     for (unsigned i = 0; i < m->cpus; i++)
         vcpu_wait_parked(&m->vcpu[i]);
+    devices_pause(m);
     clock_pause(m->clock);
 }
 
 void machine_resume(struct machine *m)
 {
     clock_resume(m->clock);
+    devices_resume(m);
     park(m, -1);
 }
 
@@ -134,16 +136,17 @@ static const struct snap_desc record_snap = {
 /* The machine comes first: its time must be right when chips arm their timers. */
 static struct snap_item *snap_items(struct machine *m, size_t *n)
 {
-    size_t board = pc_snap_items(m->pc, NULL, 0);
-    struct snap_item *items = calloc(1 + board + m->cpus, sizeof(*items));
+    size_t board = pc_snap_items(m->pc, NULL, 0), devices = devices_snap_items(m, NULL, 0);
+    struct snap_item *items = calloc(1 + board + devices + m->cpus, sizeof(*items));
 
     if (!items)
         return NULL;
     items[0] = (struct snap_item){&record_snap, 0, &m->record};
     pc_snap_items(m->pc, items + 1, board);
+    devices_snap_items(m, items + 1 + board, devices);
+    *n = 1 + board + devices;
     for (unsigned i = 0; i < m->cpus; i++)
-        items[1 + board + i] = (struct snap_item){&x86_state_snap, i, &m->vcpu[i].saved};
-    *n = 1 + board + m->cpus;
+        items[(*n)++] = (struct snap_item){&x86_state_snap, i, &m->vcpu[i].saved};
     return items;
 }
 

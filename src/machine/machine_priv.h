@@ -5,6 +5,7 @@
 
 #include "host/clock.h"
 #include "host/loop.h"
+#include "machine/devices.h"
 #include "machine/e820.h"
 #include "machine/machine.h"
 #include "machine/serial.h"
@@ -53,6 +54,7 @@ struct machine {
     struct clock *clock;
     struct loop *loop;
     struct pc *pc;
+    struct devices devices;
     struct serial *serial[MACHINE_SERIALS];
     struct e820_map map;
     u64 ram_bytes;

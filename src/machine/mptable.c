@@ -72,8 +72,10 @@ static void put_entries(struct mp *m, const struct tables_config *cfg)
     for (u8 irq = 0; irq < ISA_IRQS; irq++) {
         if (irq == PC_GSI_PIT_OVERRIDE)
             continue; /* the cascade; its pin carries IRQ 0 */
-        put_interrupt(m, MP_IO_INT, INT_VECTORED, irq == PC_GSI_SCI ? LEVEL_HIGH : CONFORMS, irq,
-                      ioapic, irq == PC_GSI_PIT ? PC_GSI_PIT_OVERRIDE : irq);
+        bool level = irq == PC_GSI_SCI || irq == PC_GSI_PCI_EVEN || irq == PC_GSI_PCI_ODD;
+
+        put_interrupt(m, MP_IO_INT, INT_VECTORED, level ? LEVEL_HIGH : CONFORMS, irq, ioapic,
+                      irq == PC_GSI_PIT ? PC_GSI_PIT_OVERRIDE : irq);
     }
     put_interrupt(m, MP_LOCAL_INT, INT_EXTERNAL, CONFORMS, 0, ALL_LAPICS, 0);
     put_interrupt(m, MP_LOCAL_INT, INT_NMI, CONFORMS, 0, ALL_LAPICS, 1);

@@ -19,8 +19,10 @@ struct board_row {
     size_t dev, lock; /* offsets in struct pc; lock 0 = none */
 };
 
-#define ROW(name, bus, base, size, ops, dev, lock)                                                 \
-    {name, bus, base, size, ops, offsetof(struct pc, dev), offsetof(struct pc, lock)}
+#define ROW(name, bus, base, size, ops, dev, lock)                                      \
+    {                                                                                   \
+        name, bus, base, size, ops, offsetof(struct pc, dev), offsetof(struct pc, lock) \
+    }
 
 static const struct board_row board[] = {
     ROW("8259 master", PIO, PC_PORT_PIC_MASTER, 2, &pic_master_ops, pic, irq_lock),
@@ -38,6 +40,7 @@ static const struct board_row board[] = {
     ROW("ferr", PIO, PC_PORT_FERR, 2, &pc_ferr_ops, cfg, irq_lock),
     ROW("pci config", PIO, PC_PORT_PCI_CONFIG, 8, &pciport_ops, pciport, sysctl_lock),
     ROW("acpi pm", PIO, PC_PORT_PM, PC_PORT_PM_BYTES, &acpi_pm_ops, pm, pm_lock),
+    {"pci ecam", MMIO, PC_PCI_ECAM, PC_PCI_ECAM_BYTES, &pci_ecam_ops, offsetof(struct pc, pci), 0},
     ROW("hpet", MMIO, PC_HPET_BASE, PC_HPET_BYTES, &hpet_ops, hpet, hpet_lock),
     ROW("fw_cfg", PIO, PC_PORT_FWCFG, PC_PORT_FWCFG_BYTES, &fwcfg_ops, fwcfg, fwcfg_lock),
 };
@@ -77,8 +80,12 @@ static int claim_rows(struct pc *pc, const struct board_row *row, size_t n, stru
 {
     int ret = 0;
     for (size_t i = 0; i < n && !ret; i++) {
-        struct region r = {row[i].base, row[i].size, row[i].ops, (char *)pc + row[i].dev,
-                           (struct lock *)((char *)pc + row[i].lock), row[i].name};
+        struct region r = {row[i].base,
+                           row[i].size,
+                           row[i].ops,
+                           (char *)pc + row[i].dev,
+                           row[i].lock ? (struct lock *)((char *)pc + row[i].lock) : NULL,
+                           row[i].name};
         ret = claim(pc, row[i].bus == PIO ? pc->cfg.pio : pc->cfg.mmio, &r, e);
     }
     return ret;
@@ -90,14 +97,18 @@ static int claim_debug(struct pc *pc, struct err *e)
     int ret = 0;
     for (unsigned i = 0; i < DEBUG_PORTS_MAX && !ret; i++) {
         const struct pc_debug_port *d = &pc->cfg.debug[i];
-        struct region r = {d->port, 1, &debug_port_ops, &pc->debug[i], &pc->misc_lock,
-                           "debug port"};
+        struct region r = {d->port,        1,           &debug_port_ops, &pc->debug[i],
+                           &pc->misc_lock, "debug port"};
         if (d->port)
             ret = claim(pc, pc->cfg.pio, &r, e);
     }
     if (!ret && pc->cfg.debug_exit_port > 0) {
-        struct region r = {(u64)pc->cfg.debug_exit_port, 4, &debug_exit_ops, &pc->debug_exit,
-                           &pc->misc_lock, "debug exit"};
+        struct region r = {(u64)pc->cfg.debug_exit_port,
+                           4,
+                           &debug_exit_ops,
+                           &pc->debug_exit,
+                           &pc->misc_lock,
+                           "debug exit"};
         ret = claim(pc, pc->cfg.pio, &r, e);
     }
     return ret;
@@ -264,6 +275,7 @@ static void each_lock(struct pc *pc, void (*fn)(struct lock *l))
     fn(&pc->hpet_lock);
     fn(&pc->fwcfg_lock);
     fn(&pc->misc_lock);
+    fn(&pc->pci.lock);
     for (unsigned i = 0; i < PC_SERIALS; i++)
         fn(&pc->uart_lock[i]);
     fn(&pc->irq_lock);
@@ -285,6 +297,7 @@ static void create_chips(struct pc *pc)
     i8042_init(&pc->kbd, &kbd, &aux, &kbd_host);
     port92_init(&pc->port92, &sysctl);
     pciport_init(&pc->pciport, &sysctl);
+    pc_pci_create(pc);
     acpi_pm_init(&pc->pm, clock, &pc->pm_lock, &sci, PC_SLP_TYP_S5, power_off, pc);
     hpet_init(&pc->hpet, clock, &pc->hpet_lock, HPET_ROUTES, &hpet);
     for (unsigned i = 0; i < PC_SERIALS; i++) {
@@ -347,6 +360,7 @@ void pc_destroy(struct pc *pc)
     rtc_fini(&pc->rtc);
     pit_fini(&pc->pit);
     fwcfg_fini(&pc->fwcfg);
+    pci_bus_fini(&pc->pci);
     pc_irq_destroy(pc);
     each_lock(pc, lock_destroy);
     free(pc);
@@ -365,6 +379,7 @@ void pc_reset(struct pc *pc)
     hpet_reset(&pc->hpet);
     acpi_pm_reset(&pc->pm);
     pciport_reset(&pc->pciport);
+    pci_bus_reset(&pc->pci);
     port92_reset(&pc->port92);
     i8042_reset(&pc->kbd);
     a20_kbd(pc, true);
@@ -434,13 +449,6 @@ u8 pc_cmos_get(struct pc *pc, u8 index)
     return rtc_cmos_get(&pc->rtc, index);
 }
 
-void pc_set_pci(struct pc *pc, const struct pc_pci_hook *hook)
-{
-    lock_take(&pc->sysctl_lock);
-    pc->pciport.window = (struct pci_window){hook->read, hook->write, hook->ctx};
-    lock_drop(&pc->sysctl_lock);
-}
-
 /* ---- snapshots ---- */
 
 static const struct snap_field time_fields[] = {SNAP_U64(struct pc_time, now_ns), SNAP_END};
@@ -463,8 +471,8 @@ static void time_saving(void *obj)
     pc->time.now_ns = clock_now_ns(pc->cfg.clock);
 }
 
-static const struct snap_desc time_snap = {"clock", 1, sizeof(struct pc_time), time_fields,
-                                           time_check, time_loaded, time_saving};
+static const struct snap_desc time_snap = {
+    "clock", 1, sizeof(struct pc_time), time_fields, time_check, time_loaded, time_saving};
 
 struct item_list {
     struct snap_item *out;
@@ -491,6 +499,9 @@ size_t pc_snap_items(struct pc *pc, struct snap_item *out, size_t n)
         list_item(&l, &pvclock_snap, i, &pc->cpu[i].pvclock);
     }
     list_item(&l, &pc_wires_snap, 0, &pc->wires);
+    for (u32 i = 0; i < PCI_SLOTS; i++)
+        if (pc->pci.dev[i])
+            list_item(&l, &pci_snap, i, pc->pci.dev[i]);
     list_item(&l, &hpet_snap, 0, &pc->hpet);
     list_item(&l, &pit_snap, 0, &pc->pit);
     list_item(&l, &rtc_snap, 0, &pc->rtc);

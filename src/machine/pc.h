@@ -11,6 +11,7 @@
 #include "snap/snap.h"
 
 struct fwcfg;
+struct pci_bus;
 struct rtc;
 struct pc;
 
@@ -25,7 +26,7 @@ struct pc_serial {
 
 /* A write-only port whose bytes go to the host (debug console, firmware log). Reads give E9h. */
 struct pc_debug_port {
-    u16 port; /* 0 = entry unused */
+    u16 port;                          /* 0 = entry unused */
     void (*write)(void *ctx, u8 byte); /* must not block for long; may be NULL */
     void *ctx;
 };
@@ -60,7 +61,7 @@ struct pc_config {
     void (*reset)(void *ctx, enum pc_reset_kind kind);
     void (*power_off)(void *ctx);
     void (*debug_exit)(void *ctx, int status); /* status is already (value << 1) | 1 */
-    void (*panic)(void *ctx, unsigned event); /* bit 0 panicked, bit 1 crash kernel loaded */
+    void (*panic)(void *ctx, unsigned event);  /* bit 0 panicked, bit 1 crash kernel loaded */
     void (*a20)(void *ctx, bool on); /* the address line 20 gate changed (power-on: open) */
 };
 
@@ -110,15 +111,9 @@ struct fwcfg *pc_fwcfg(struct pc *pc);
 void pc_cmos_set(struct pc *pc, u8 index, u8 val);
 u8 pc_cmos_get(struct pc *pc, u8 index);
 
-/* A PCI host bridge hooks the data window of configuration mechanism 1. `addr` is CONFIG_ADDRESS
- * with bits 31 and 1:0 cleared, off 0..3, size 1, 2 or 4 and never across a dword. Called with
- * the port's lock held. */
-struct pc_pci_hook {
-    u32 (*read)(void *ctx, u32 addr, unsigned off, unsigned size);
-    void (*write)(void *ctx, u32 addr, unsigned off, unsigned size, u32 val);
-    void *ctx;
-};
-void pc_set_pci(struct pc *pc, const struct pc_pci_hook *hook);
+/* PCI bus 0, to plug functions in before the first vCPU runs (dev/pci/pci.h); pc_reset places their
+ * BARs. They must outlive the board. */
+struct pci_bus *pc_pci(struct pc *pc);
 
 /* Snapshots. Fills up to n items and returns how many there are; they live as long as the board.
  * Calls of snap_save/snap_load over them go between begin and end, which take and drop every

@@ -50,6 +50,8 @@
 #define PC_PORT_RESET 0xcf9
 
 /* ACPI fixed hardware: FADT. No SMI_CMD: the board is always in ACPI mode (SCI_EN reads 1). */
+#define PC_PORT_PCI_BARS 0x6000 /* ..PC_PORT_PCI_BARS_END: where I/O BARs are put at reset */
+#define PC_PORT_PCI_BARS_END 0x10000
 #define PC_PORT_PM 0x600
 #define PC_PORT_PM_BYTES 0x40
 #define PC_PORT_PM1_EVT 0x600 /* PM1_EVT_LEN 4: status, enable */
@@ -75,8 +77,10 @@
 #define PC_GSI_SCI 9
 #define PC_GSI_MOUSE 12
 #define PC_GSI_FERR 13
-#define PC_GSI_PCI_FIRST 16 /* PCI INTA#..INTD# and PCI-like devices: 16..19; level */
-#define PC_GSI_PCI_COUNT 4
+/* PCI interrupt pins, by (slot + pin) % 2: lines that the 8259 pair has too, so that an OS without
+ * IOAPIC or ACPI finds them in the interrupt line register. Level, active high. */
+#define PC_GSI_PCI_EVEN 10
+#define PC_GSI_PCI_ODD 11
 #define PC_GSI_HPET_FIRST 20 /* 20..23 and 2, 8: what HPET timers may be routed to */
 
 #define PC_IOAPIC_VERSION 0x20

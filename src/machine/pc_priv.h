@@ -9,6 +9,7 @@
 #include "dev/i8042.h"
 #include "dev/ioapic.h"
 #include "dev/lapic.h"
+#include "dev/pci/pci.h"
 #include "dev/pic.h"
 #include "dev/pit.h"
 #include "dev/pvclock.h"
@@ -25,6 +26,7 @@
 /* Who can assert a GSI: each has a bit of its own, and the line is their OR. */
 enum pc_source {
     SRC_EXTERNAL, /* pc_irq: devices outside the board, which share among themselves */
+    SRC_PCI,
     SRC_PIT,
     SRC_RTC,
     SRC_KBD,
@@ -88,6 +90,7 @@ struct pc {
     struct i8042 kbd;
     struct port92 port92;
     struct pciport pciport;
+    struct pci_bus pci;
     struct acpi_pm pm;
     struct hpet hpet;
     struct fwcfg fwcfg;
@@ -120,6 +123,9 @@ struct hpet_host pc_hpet_host(struct pc *pc);
 bool pc_irq_enter(struct pc *pc);
 void pc_irq_leave(struct pc *pc, bool taken);
 void pc_set_source(struct pc *pc, enum pc_source src, unsigned gsi, bool level);
+
+/* pc_pci.c */
+void pc_pci_create(struct pc *pc);
 
 /* pc_cpu.c */
 struct pc_cpu *pc_current_cpu(struct pc *pc);

@@ -142,7 +142,7 @@ static int make_board(struct machine *m, const struct machine_config *cfg, struc
     for (unsigned i = 0; i < MACHINE_SERIALS && !rc; i++)
         if (m->serial[i])
             serial_attach(m->serial[i], m->pc, i);
-    return rc;
+    return rc ? rc : devices_create(m, cfg, e);
 }
 
 static int make_vcpus(struct machine *m, const struct machine_config *cfg, struct err *e)
@@ -265,8 +265,10 @@ void machine_destroy(struct machine *m)
         vcpu_fini(&m->vcpu[i]);
     if (m->vm)
         m->engine->vm_destroy(m->vm);
+    devices_stop(m);
     if (m->pc)
         pc_destroy(m->pc);
+    devices_destroy(m);
     for (unsigned i = 0; i < MACHINE_SERIALS; i++)
         serial_destroy(m->serial[i]);
     if (m->mem)

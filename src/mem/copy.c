@@ -138,6 +138,15 @@ int mem_fill(struct mem *m, u64 gpa, u8 byte, u64 len)
     return walk(m, gpa, len, MEM_ROM, fill_piece, &byte);
 }
 
+void *mem_range(struct mem *m, u64 gpa, u64 len, bool write)
+{
+    struct slot s;
+
+    if (!slot_find(m, gpa, &s) || !range_ok(gpa - s.gpa, len, s.size))
+        return NULL;
+    return write && s.flags & MEM_ROM ? NULL : s.hva + (gpa - s.gpa);
+}
+
 void mem_written(struct mem *m, u64 gpa, u64 len)
 {
     /* A range that left the map meanwhile has nobody to be reported to. */

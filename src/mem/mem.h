@@ -71,8 +71,12 @@ void *mem_page_near(struct mem *m, struct mem_hint *hint, u64 gpa, bool write, u
 must_check int mem_read(struct mem *m, u64 gpa, void *buf, u64 len);
 must_check int mem_write(struct mem *m, u64 gpa, const void *buf, u64 len);
 must_check int mem_fill(struct mem *m, u64 gpa, u8 byte, u64 len);
-/* For a device that writes through pointers of mem_page: call after the bytes are in place; marks
- * dirty and reports code pages as mem_write does. */
+/* The host address of gpa..gpa+len-1 for a device's scatter-gather I/O, or NULL when the range does
+ * not lie in one slot of RAM (or, with `write`, in one that is not ROM). Lives until `remapped`;
+ * after writing call mem_written. Any thread; lock-free. */
+void *mem_range(struct mem *m, u64 gpa, u64 len, bool write);
+/* For a device that writes through pointers of mem_page or mem_range: call after the bytes are in
+ * place; marks dirty and reports code pages as mem_write does. */
 void mem_written(struct mem *m, u64 gpa, u64 len);
 
 /* Code pages: an engine that holds decoded or translated instructions of a page marks it, so that

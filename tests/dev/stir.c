@@ -20,7 +20,7 @@ static const struct {
     {PC_PORT_COM4, 8, false},       {PC_PORT_TESTDEV, 12, false},  {PC_PORT_TESTDEV_IRQ, 24, false},
     {0xf4, 4, false},               {0x402, 1, false},             {PC_IOAPIC_BASE, 0x48, true},
     {PC_HPET_BASE, 0x160, true},    {PC_LAPIC_BASE, 0x400, true},  {PC_TESTDEV_MMIO, 0x100, true},
-    {0xfed40000, 0x400, true},
+    {0xfed40000, 0x400, true},      {PC_PCI_ECAM, 0x100, true},
 };
 
 static u64 field(const u8 *p, unsigned bytes)

@@ -57,12 +57,13 @@ static void links(void **state)
     assert_int_equal(checksum8(buf, 36), 0);
     rsdt = table(get_le32(buf + 16), "RSDT");
     xsdt = table(get_le64(buf + 24), "XSDT");
-    assert_int_equal(get_le32(xsdt + 4), 36 + 3 * 8);
-    for (unsigned i = 0; i < 3; i++)
+    assert_int_equal(get_le32(xsdt + 4), 36 + 4 * 8);
+    for (unsigned i = 0; i < 4; i++)
         assert_int_equal(get_le64(xsdt + 36 + 8 * i), get_le32(rsdt + 36 + 4 * i));
     fadt = table(get_le64(xsdt + 36), "FACP");
     table(get_le64(xsdt + 44), "APIC");
     table(get_le64(xsdt + 52), "HPET");
+    assert_int_equal(get_le64(table(get_le64(xsdt + 60), "MCFG") + 44), PC_PCI_ECAM);
     table(get_le64(fadt + 140), "DSDT");
     assert_int_equal(get_le32(fadt + 40), get_le64(fadt + 140));
     assert_memory_equal(at(get_le32(fadt + 36)), "FACS", 4);
@@ -90,7 +91,7 @@ static void madt(void **state)
     assert_ptr_equal(p, end);
     assert_int_equal(cpus, 4);
     assert_int_equal(ioapics, 1);
-    assert_int_equal(overrides, 2);
+    assert_int_equal(overrides, 4);
     assert_int_equal(nmis, 1);
 }
 
@@ -139,8 +140,8 @@ static void dsdt_nesting(void **state)
     len = pkg_length(p, &head);
     assert_ptr_equal(p + len, end);
     assert_memory_equal(p + head, "\\_SB_", 5);
-    /* processors, COM1, COM2, RTC, keyboard, HPET, board, fw_cfg, panic notifier */
-    assert_int_equal(walk_scope(p + head + 5, p + len), 4 + 2 + 6);
+    /* processors, COM1, COM2, RTC, keyboard, HPET, board, PCI, fw_cfg, panic notifier */
+    assert_int_equal(walk_scope(p + head + 5, p + len), 4 + 2 + 7);
 }
 
 static void many_processors(void **state)

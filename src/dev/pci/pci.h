@@ -85,20 +85,20 @@ struct pci_host {
 
 struct pci_bus {
     struct pci_host host;
-    struct lock lock; /* before the interrupt lock; no device's lock is taken under it */
+    struct lock lock; /* before the devices' and the interrupt lock */
     struct pci_dev *dev[PCI_SLOTS];
     struct pci_dev root; /* the host bridge, in slot 0 */
-    u8 intx_count[4];    /* devices that assert each line */
 };
 
-/* The host bridge alone. `b` is zeroed. */
+/* The host bridge alone. `b` is zeroed but for its lock, which its owner makes and destroys. */
 void pci_bus_init(struct pci_bus *b, const struct pci_host *host);
 void pci_bus_fini(struct pci_bus *b);
 /* Configuration accesses by mechanism 1 (`addr` as in dev/sysctl.h) and by ECAM. Any thread. */
 u32 pci_config_read(struct pci_bus *b, unsigned bdf, unsigned off, unsigned size);
 void pci_config_write(struct pci_bus *b, unsigned bdf, unsigned off, unsigned size, u32 val);
 extern const struct region_ops pci_ecam_ops; /* dev = struct pci_bus; locks for itself */
-/* Power-on state of every function, BARs placed and enabled as a firmware would. */
+/* Power-on state of every function, BARs placed and enabled as a firmware would. The bus's lock may
+ * be held. */
 void pci_bus_reset(struct pci_bus *b);
 
 /* Building a function, before pci_add: header, then BARs and capabilities. */
@@ -118,12 +118,12 @@ void pci_add_intx(struct pci_dev *d);
 /* Plugs it in. -ENOSPC when all slots are taken. Before the guest runs. */
 must_check int pci_add(struct pci_bus *b, struct pci_dev *d, struct err *e);
 
-/* The function's interrupt pin. Any thread, not with the bus's lock held. */
+/* The function's interrupt pin. Any thread; no lock of a device held. */
 void pci_set_intx(struct pci_dev *d, bool level);
-/* Sends MSI-X message n, or remembers it while masked. False when MSI-X is off: use INTx. Any
- * thread, not with the bus's lock held. */
+/* Sends MSI-X message n, or remembers it while masked; one beyond the table is dropped. False when
+ * MSI-X is off: use INTx. Any
+ * thread; no lock of a device or the bus held. */
 bool msix_notify(struct pci_dev *d, unsigned n);
-bool msix_enabled(struct pci_dev *d);
 u64 msix_read(struct pci_dev *d, bool pba, u32 off, unsigned size);
 void msix_write(struct pci_dev *d, u32 off, unsigned size, u64 val); /* table only */
 

@@ -51,6 +51,7 @@ struct virtio_ops {
 struct virtio_transport {
     void (*signal)(void *ctx, u16 vector); /* a used buffer notification */
     void (*config_changed)(void *ctx, u16 vector);
+    void (*reset)(void *ctx); /* the device was stopped: no interrupt is left */
     void *ctx;
 };
 

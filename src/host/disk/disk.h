@@ -1,4 +1,4 @@
-/* disk.h - a virtual disk's contents: raw files, qcow2 images, slices of them, throwaway overlays */
+/* disk.h - a virtual disk's contents: raw files, qcow2 images, slices, throwaway overlays */
 #pragma once
 
 #include <sys/uio.h>

@@ -1,0 +1,11 @@
+/* msix.h - what pci.c and msix.c share (private to dev/pci/) */
+#pragma once
+
+#include "dev/pci/pci.h"
+
+/* All with the bus's lock held. */
+bool msix_on(const struct pci_dev *d);
+/* Bytes of configuration space were written. */
+void msix_cfg_written(struct pci_dev *d, unsigned off, unsigned size);
+/* Power-on state: off, every entry masked. */
+void msix_reset(struct pci_dev *d);

@@ -1,0 +1,144 @@
+/* devices.c - the machine's virtio devices: made from its configuration, plugged into PCI */
+#include "machine/devices.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "host/iothread.h"
+#include "machine/machine_priv.h"
+
+/* ---- making one ---- */
+
+/* An entry with an I/O thread of this name. What fails later is undone by devices_stop and
+ * devices_destroy. */
+static maybe_unused int device_new(struct machine *m, const char *name, struct device **out,
+                                   struct err *e)
+{
+    struct devices *all = &m->devices;
+    struct device *d;
+
+    if (all->count == DEVICES_MAX)
+        return err_set(e, ENOSPC, "%s: a machine has at most %d devices", name, DEVICES_MAX);
+    d = calloc(1, sizeof(*d));
+    if (!d)
+        return err_set(e, ENOMEM, "%s: no memory", name);
+    all->item[all->count++] = d;
+    *out = d;
+    return iothread_create(&d->io, name, e);
+}
+
+/* Takes over the finished device and plugs it in. */
+static maybe_unused int device_plug(struct machine *m, struct device *d, struct virtio_dev *dev,
+                                    void (*destroy)(struct virtio_dev *dev),
+                                    const struct snap_desc *snap, struct err *e)
+{
+    d->dev = dev;
+    d->destroy = destroy;
+    d->snap = snap;
+    return virtio_pci_add(&d->pci, dev, pc_pci(m->pc), e);
+}
+
+/* ---- all of them, in the order of their slots ---- */
+
+typedef int make_fn(struct machine *m, const struct machine_config *cfg, struct err *e);
+
+static make_fn *const makers[] = {
+    NULL,
+};
+
+int devices_create(struct machine *m, const struct machine_config *cfg, struct err *e)
+{
+    int rc = 0;
+
+    for (make_fn *const *make = makers; *make && !rc; make++)
+        rc = (*make)(m, cfg, e);
+    if (!rc)
+        pci_bus_reset(pc_pci(m->pc));
+    return rc;
+}
+
+static void stop(void *arg)
+{
+    struct virtio_dev *dev = arg;
+
+    if (dev->started)
+        dev->ops->stop(dev);
+    dev->started = false;
+}
+
+void devices_stop(struct machine *m)
+{
+    for (unsigned i = 0; i < m->devices.count; i++) {
+        struct device *d = m->devices.item[i];
+
+        if (d->dev)
+            iothread_call(d->io, stop, d->dev);
+        iothread_stop(d->io);
+        if (d->dev)
+            d->destroy(d->dev);
+        iothread_destroy(d->io);
+    }
+}
+
+void devices_destroy(struct machine *m)
+{
+    while (m->devices.count)
+        free(m->devices.item[--m->devices.count]);
+}
+
+/* ---- pausing ---- */
+
+static void quiesce(void *arg)
+{
+    struct virtio_dev *dev = arg;
+
+    if (dev->started && dev->ops->quiesce)
+        dev->ops->quiesce(dev);
+}
+
+void devices_pause(struct machine *m)
+{
+    for (unsigned i = 0; i < m->devices.count; i++) {
+        iothread_call(m->devices.item[i]->io, quiesce, m->devices.item[i]->dev);
+        iothread_pause(m->devices.item[i]->io);
+    }
+}
+
+void devices_resume(struct machine *m)
+{
+    for (unsigned i = 0; i < m->devices.count; i++)
+        iothread_resume(m->devices.item[i]->io);
+}
+
+/* ---- snapshots ---- */
+
+struct item_list {
+    struct snap_item *out;
+    size_t room, n;
+    u32 queues; /* counted over all devices */
+};
+
+static void list_item(struct item_list *l, const struct snap_desc *desc, u32 instance, void *obj)
+{
+    if (l->n < l->room)
+        l->out[l->n] = (struct snap_item){desc, instance, obj};
+    l->n++;
+}
+
+/* A device's own state and its queues come before its registers, whose loading starts it. */
+size_t devices_snap_items(struct machine *m, struct snap_item *out, size_t n)
+{
+    struct item_list l = {out, n, 0, 0};
+
+    for (u32 i = 0; i < m->devices.count; i++) {
+        struct device *d = m->devices.item[i];
+
+        if (d->snap)
+            list_item(&l, d->snap, i, d->dev);
+        for (unsigned q = 0; q < d->dev->queues; q++)
+            list_item(&l, &virtq_snap, l.queues++, &d->dev->queue[q]);
+        list_item(&l, &virtio_pci_snap, i, &d->pci);
+        list_item(&l, &virtio_snap, i, d->dev);
+    }
+    return l.n;
+}
