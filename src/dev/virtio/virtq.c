@@ -193,17 +193,15 @@ void virtq_push(struct virtq *q, u16 head, u32 written)
 bool virtq_want_signal(struct virtq *q)
 {
     u16 old = q->signalled, event;
-    bool first = !q->signalled_valid;
 
-    if (q->broken || (!first && q->signalled == q->used_idx))
+    if (q->broken || old == q->used_idx)
         return false;
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the index is out before we look */
     q->signalled = q->used_idx;
-    q->signalled_valid = true;
     if (!q->event_idx)
         return !(ring_read(q, q->avail) & AVAIL_NO_INTERRUPT);
     event = ring_read(q, used_event_gpa(q));
-    return first || (u16)(q->used_idx - event - 1) < (u16)(q->used_idx - old);
+    return (u16)(q->used_idx - event - 1) < (u16)(q->used_idx - old);
 }
 
 bool virtq_ask_kicks(struct virtq *q, bool on)
@@ -368,13 +366,19 @@ void virtq_fini(struct virtq *q)
 /* ---- snapshots ---- */
 
 static const struct snap_field fields[] = {
-    SNAP_U16(struct virtq, size),       SNAP_BOOL(struct virtq, enabled),
-    SNAP_U16(struct virtq, vector),     SNAP_U64(struct virtq, desc),
-    SNAP_U64(struct virtq, avail),      SNAP_U64(struct virtq, used),
-    SNAP_U16(struct virtq, last_avail), SNAP_U16(struct virtq, used_idx),
-    SNAP_U16(struct virtq, signalled),  SNAP_BOOL(struct virtq, signalled_valid),
-    SNAP_BOOL(struct virtq, event_idx), SNAP_BOOL(struct virtq, indirect),
-    SNAP_BOOL(struct virtq, kicks),     SNAP_END,
+    SNAP_U16(struct virtq, size),
+    SNAP_BOOL(struct virtq, enabled),
+    SNAP_U16(struct virtq, vector),
+    SNAP_U64(struct virtq, desc),
+    SNAP_U64(struct virtq, avail),
+    SNAP_U64(struct virtq, used),
+    SNAP_U16(struct virtq, last_avail),
+    SNAP_U16(struct virtq, used_idx),
+    SNAP_U16(struct virtq, signalled),
+    SNAP_BOOL(struct virtq, event_idx),
+    SNAP_BOOL(struct virtq, indirect),
+    SNAP_BOOL(struct virtq, kicks),
+    SNAP_END,
 };
 
 static int check(const void *scratch, struct err *e)

@@ -36,7 +36,6 @@ struct virtq {
     u16 last_avail; /* next entry of the available ring to take */
     u16 used_idx;   /* next entry of the used ring to fill */
     u16 signalled;  /* used_idx when the driver was last told */
-    bool signalled_valid;
     bool event_idx; /* negotiated */
     bool indirect;  /* negotiated */
     bool kicks;     /* the driver is asked to notify */
