@@ -309,6 +309,30 @@ static void msix(void **state)
     assert_int_equal(bus_read(mmio, table + 3 * 16, 8), 0);
 }
 
+static void msi_one(void **state)
+{
+    unsigned cap = find_cap(1, 0x05, 0);
+
+    assert_int_not_equal(cap, 0);
+    set_cfg(1, cap + 4, 4, 0xfee01003);
+    set_cfg(1, cap + 12, 4, 0x12344055);
+    set_cfg(1, cap + 2, 2, 0xffff);
+    assert_int_equal(cfg(1, cap + 2, 2), 0x181);
+    drv_start(&drv, 0, 8);
+    give_chain();
+    assert_int_equal(msi.count, 1);
+    assert_true(msi.addr == 0xfee01000 && msi.data == 0x4055);
+    assert_false(line[11]);
+    assert_int_equal(bus_read(mmio, structure(3), 1), 1); /* the reason is told all the same */
+    set_cfg(1, cap + 16, 4, 0xffffffff);
+    give_chain();
+    assert_int_equal(msi.count, 1);
+    assert_int_equal(cfg(1, cap + 20, 4), 1);
+    set_cfg(1, cap + 16, 4, 0);
+    assert_int_equal(msi.count, 2);
+    assert_int_equal(cfg(1, cap + 20, 4), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +342,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(window, setup, teardown),
         cmocka_unit_test_setup_teardown(intx, setup, teardown),
         cmocka_unit_test_setup_teardown(msix, setup, teardown),
+        cmocka_unit_test_setup_teardown(msi_one, setup, teardown),
     };
 
     return cmocka_run_group_tests_name("pci", tests, NULL, NULL);

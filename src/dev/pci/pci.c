@@ -89,7 +89,7 @@ static void map_bars(struct pci_dev *d)
 
 static bool intx_level(const struct pci_dev *d)
 {
-    return d->intx && !(get(d->cfg, PCI_COMMAND, 2) & CMD_INTX_OFF) && !msix_on(d);
+    return d->intx && !(get(d->cfg, PCI_COMMAND, 2) & CMD_INTX_OFF) && !msix_on(d) && !msi_on(d);
 }
 
 /* The lines are shared: each is the OR of its functions, which are computed anew. */
@@ -158,6 +158,7 @@ u32 pci_config_read(struct pci_bus *b, unsigned bdf, unsigned off, unsigned size
 static void after_write(struct pci_dev *d, unsigned off, unsigned size)
 {
     if (off >= HEADER_END) {
+        msi_cfg_written(d, off, size);
         msix_cfg_written(d, off, size);
         if (d->cfg_written)
             d->cfg_written(d, off, size);
@@ -275,6 +276,7 @@ static void reset_dev(struct pci_bus *b, struct pci_dev *d, u64 *mmio, u64 *io)
 {
     u16 command = 0;
 
+    msi_reset(d);
     msix_reset(d);
     d->intx = false;
     for (unsigned n = 0; n < PCI_BARS; n++) {

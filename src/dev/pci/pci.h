@@ -64,7 +64,8 @@ struct pci_dev {
     /* Before a read of a register behind the header; may be NULL. The bus's lock is held. */
     void (*cfg_reading)(struct pci_dev *d, unsigned off, unsigned size);
 
-    bool intx; /* level of its pin */
+    bool intx;  /* level of its pin */
+    u8 msi_cap; /* offset of the capability, 0: none */
     struct msix {
         u8 cap; /* offset of the capability, 0: none */
         u16 vectors;
@@ -112,6 +113,8 @@ u8 pci_add_cap(struct pci_dev *d, u8 id, const void *data, u8 len);
 /* MSI-X with table and pending bits in BAR `bar` at these offsets: the device's region ops pass
  * accesses there on to msix_read and msix_write. */
 void pci_add_msix(struct pci_dev *d, unsigned vectors, u8 bar, u32 table_off, u32 pba_off);
+/* MSI with one message. */
+void pci_add_msi(struct pci_dev *d);
 /* Uses INTA#. */
 void pci_add_intx(struct pci_dev *d);
 
@@ -124,6 +127,8 @@ void pci_set_intx(struct pci_dev *d, bool level);
  * MSI-X is off: use INTx. Any
  * thread; no lock of a device or the bus held. */
 bool msix_notify(struct pci_dev *d, unsigned n);
+/* The same for the one message of MSI; the bus's lock may be held. */
+bool msi_notify(struct pci_dev *d);
 u64 msix_read(struct pci_dev *d, bool pba, u32 off, unsigned size);
 void msix_write(struct pci_dev *d, u32 off, unsigned size, u64 val); /* table only */
 

@@ -49,23 +49,27 @@ static void do_stop(struct virtio_dev *d)
     lock_drop(&d->lock);
 }
 
-static void run_kicks(struct virtio_dev *d, u64 kicked)
+static void run_kick(struct virtio_dev *d, unsigned q)
 {
-    while (kicked) {
-        unsigned q = (unsigned)__builtin_ctzll(kicked);
+    if (d->queue[q].enabled && !d->queue[q].broken)
+        d->ops->kick(d, q);
+    if (d->queue[q].broken)
+        virtio_broken(d, d->queue[q].broken);
+}
 
-        kicked &= kicked - 1;
-        if (d->queue[q].enabled && !d->queue[q].broken)
-            d->ops->kick(d, q);
-        if (d->queue[q].broken)
-            virtio_broken(d, d->queue[q].broken);
-    }
+/* A ring before the start is none: all queues are looked at then. */
+static void bell_rung(void *arg)
+{
+    struct virtq *q = arg;
+    struct virtio_dev *d = q->dev;
+
+    if (d->started)
+        run_kick(d, (unsigned)(q - d->queue));
 }
 
 static void task(void *arg)
 {
     struct virtio_dev *d = arg;
-    u64 kicked = __atomic_exchange_n(&d->kicked, 0, __ATOMIC_SEQ_CST);
     bool start, stop;
 
     lock_take(&d->lock);
@@ -75,14 +79,11 @@ static void task(void *arg)
     lock_drop(&d->lock);
     if (stop) {
         do_stop(d);
-        return;
-    }
-    if (start && !d->started) {
+    } else if (start && !d->started) {
         do_start(d);
-        kicked = d->queues < 64 ? BIT64(d->queues) - 1 : UINT64_MAX;
+        for (unsigned q = 0; q < d->queues; q++)
+            run_kick(d, q);
     }
-    if (d->started)
-        run_kicks(d, kicked);
 }
 
 void virtio_process(struct virtio_dev *d, unsigned n,
@@ -146,13 +147,8 @@ void virtio_broken(struct virtio_dev *d, const char *why)
 
 void virtio_kick(struct virtio_dev *d, unsigned q)
 {
-    u64 was;
-
-    if (q >= d->queues)
-        return;
-    was = __atomic_fetch_or(&d->kicked, BIT64(q), __ATOMIC_SEQ_CST);
-    if (!was)
-        loop_task_queue(d->loop, &d->task);
+    if (q < d->queues)
+        doorbell_ring(&d->queue[q].bell);
 }
 
 /* 3.1.1: features are final once FEATURES_OK reads back as set. */
@@ -203,8 +199,15 @@ int virtio_init(struct virtio_dev *d, const struct virtio_ops *ops, struct mem *
     d->config_vector = VIRTIO_NO_VECTOR;
     d->task = (struct loop_task){.fn = task, .arg = d};
     for (; d->queues < queues; d->queues++) {
-        int rc = virtq_init(&d->queue[d->queues], mem, sizes[d->queues], e);
+        struct virtq *q = &d->queue[d->queues];
+        int rc = virtq_init(q, mem, sizes[d->queues], e);
 
+        q->dev = d;
+        if (!rc) {
+            rc = doorbell_open(&q->bell, loop, bell_rung, q, e);
+            if (rc)
+                virtq_fini(q);
+        }
         if (rc) {
             virtio_fini(d);
             return rc;
@@ -218,8 +221,10 @@ void virtio_fini(struct virtio_dev *d)
     if (!d->queue)
         return;
     loop_task_cancel(d->loop, &d->task);
-    for (unsigned i = 0; i < d->queues; i++)
+    for (unsigned i = 0; i < d->queues; i++) {
+        doorbell_close(&d->queue[i].bell);
         virtq_fini(&d->queue[i]);
+    }
     free(d->queue);
     d->queue = NULL;
     lock_destroy(&d->lock);
@@ -235,7 +240,6 @@ static const struct snap_field fields[] = {
     SNAP_U32(struct virtio_dev, device_feature_select),
     SNAP_U32(struct virtio_dev, driver_feature_select),
     SNAP_U64(struct virtio_dev, driver_features),
-    SNAP_U64(struct virtio_dev, kicked),
     SNAP_BOOL(struct virtio_dev, started),
     SNAP_BOOL(struct virtio_dev, start_wanted),
     SNAP_BOOL(struct virtio_dev, stop_wanted),
@@ -251,7 +255,8 @@ static int check(const void *scratch, struct err *e)
     return 0;
 }
 
-/* The device starts anew with what the guest had set up. */
+/* The device starts anew with what the guest had set up. Rings that were on their way are not in
+ * the stream: every queue is looked at. */
 static void loaded(void *obj)
 {
     struct virtio_dev *d = obj;
@@ -259,7 +264,9 @@ static void loaded(void *obj)
     d->driver_features &= d->features;
     if (d->started && d->ops->start)
         d->ops->start(d);
-    if (d->kicked || d->start_wanted || d->stop_wanted)
+    for (unsigned q = 0; q < d->queues; q++)
+        virtio_kick(d, q);
+    if (d->start_wanted || d->stop_wanted)
         loop_task_queue(d->loop, &d->task);
 }
 

@@ -3,7 +3,6 @@
 
 #include "base/lock.h"
 #include "dev/virtio/virtq.h"
-#include "host/loop.h"
 
 #define VIRTIO_NO_VECTOR 0xffff
 
@@ -78,8 +77,7 @@ struct virtio_dev {
 
     bool started;                   /* I/O thread's: between start and stop */
     bool start_wanted, stop_wanted; /* under lock: for the task */
-    u64 kicked;                     /* atomic: a bit a queue */
-    struct loop_task task;
+    struct loop_task task;          /* starts and stops */
 };
 
 /* Prepares the common part: the device has set d->features (its own bits), d->config and

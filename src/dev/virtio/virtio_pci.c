@@ -295,12 +295,15 @@ static const struct region_ops bar_ops = {bar_read, bar_write, 1, 8, 1, 4, false
 
 /* ---- what the device says ---- */
 
-/* Without MSI-X the line carries both reasons; with it, a reason without a vector is not told. */
+/* Without MSI-X the line, or the one message of MSI, carries both reasons; with it, a reason
+ * without a vector is not told. */
 static void tell(struct virtio_pci *v, u16 vector, u8 reason)
 {
     if (msix_notify(&v->pci, vector))
         return;
     __atomic_fetch_or(&v->isr, reason, __ATOMIC_SEQ_CST);
+    if (msi_notify(&v->pci))
+        return;
     pci_set_intx(&v->pci, true);
     /* A read of the ISR in between has dropped a line that was not up yet. */
     if (!__atomic_load_n(&v->isr, __ATOMIC_SEQ_CST))
@@ -411,6 +414,7 @@ int virtio_pci_add(struct virtio_pci *v, struct virtio_dev *dev, struct pci_bus 
     v->pci.writable[v->window_cap + 4] = 0xff;
     memset(v->pci.writable + v->window_cap + 8, 0xff, 12);
     pci_add_msix(&v->pci, vectors, 0, OFF_MSIX, OFF_PBA);
+    pci_add_msi(&v->pci);
     v->pci.cfg_reading = cfg_reading;
     v->pci.cfg_written = cfg_written;
     dev->transport = (struct virtio_transport){signal_queue, signal_config, reset, v};

@@ -344,6 +344,8 @@ void virtq_reset(struct virtq *q)
         .kicks = true,
         .mem = q->mem,
         .segs = q->segs,
+        .dev = q->dev,
+        .bell = q->bell,
     };
 }
 

@@ -5,8 +5,11 @@
 
 #include "base/limits.h"
 #include "base/types.h"
+#include "host/doorbell.h"
 #include "mem/mem.h"
 #include "snap/snap.h"
+
+struct virtio_dev;
 
 /* One piece of guest memory that a chain names. Not checked yet: it may lie anywhere. */
 struct virtq_seg {
@@ -41,6 +44,8 @@ struct virtq {
     bool kicks;     /* the driver is asked to notify */
 
     struct mem *mem;
+    struct virtio_dev *dev; /* the core's: whose it is, and the driver's notifications */
+    struct doorbell bell;
     const char *broken; /* what the driver did wrong; the queue does nothing any more */
     struct virtq_seg *segs;
 };
