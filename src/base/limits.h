@@ -26,3 +26,6 @@
 #define VIRTQ_CHAIN_MAX   1024 /* descriptors in a chain, indirect ones included */
 #define VIRTIO_QUEUES_MAX 64   /* queues of a device */
 #define VIRTIO_CONFIG_MAX 1024 /* bytes of a device's configuration */
+
+/* Small virtio devices */
+#define RNG_REQUEST_MAX 4096 /* bytes of entropy for one request */

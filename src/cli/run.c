@@ -158,6 +158,7 @@ static int configure(struct run *r, struct err *e)
     r->cfg.serial[0] = r->cfg.serial[1] = true;
     r->cfg.debug_exit_port = (int)o->debug_exit;
     r->cfg.testdev = o->testdev;
+    r->cfg.rng = !o->script;
     return 0;
 }
 

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
+#include "dev/virtio/rng.h"
 #include "host/iothread.h"
 #include "machine/machine_priv.h"
 
@@ -11,8 +13,7 @@
 
 /* An entry with an I/O thread of this name. What fails later is undone by devices_stop and
  * devices_destroy. */
-static maybe_unused int device_new(struct machine *m, const char *name, struct device **out,
-                                   struct err *e)
+static int device_new(struct machine *m, const char *name, struct device **out, struct err *e)
 {
     struct devices *all = &m->devices;
     struct device *d;
@@ -28,9 +29,9 @@ static maybe_unused int device_new(struct machine *m, const char *name, struct d
 }
 
 /* Takes over the finished device and plugs it in. */
-static maybe_unused int device_plug(struct machine *m, struct device *d, struct virtio_dev *dev,
-                                    void (*destroy)(struct virtio_dev *dev),
-                                    const struct snap_desc *snap, struct err *e)
+static int device_plug(struct machine *m, struct device *d, struct virtio_dev *dev,
+                       void (*destroy)(struct virtio_dev *dev), const struct snap_desc *snap,
+                       struct err *e)
 {
     d->dev = dev;
     d->destroy = destroy;
@@ -38,11 +39,44 @@ static maybe_unused int device_plug(struct machine *m, struct device *d, struct 
     return virtio_pci_add(&d->pci, dev, pc_pci(m->pc), e);
 }
 
+/* ---- one function a kind ---- */
+
+static int host_random(void *ctx, void *buf, size_t len)
+{
+    u8 *at = buf;
+
+    while (len) {
+        ssize_t n = getrandom(at, len, 0);
+
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        at += MAX(n, 0);
+        len -= (size_t)MAX(n, 0);
+    }
+    return 0;
+}
+
+static int make_rng(struct machine *m, const struct machine_config *cfg, struct err *e)
+{
+    struct virtio_rng_config rng = {.random = host_random};
+    struct virtio_rng *dev;
+    struct device *d = NULL;
+    int rc;
+
+    if (!cfg->rng)
+        return 0;
+    rc = device_new(m, "rng", &d, e);
+    if (!rc)
+        rc = virtio_rng_create(&rng, m->mem, iothread_loop(d->io), &dev, e);
+    return rc ? rc : device_plug(m, d, &dev->dev, virtio_rng_destroy, NULL, e);
+}
+
 /* ---- all of them, in the order of their slots ---- */
 
 typedef int make_fn(struct machine *m, const struct machine_config *cfg, struct err *e);
 
 static make_fn *const makers[] = {
+    make_rng,
     NULL,
 };
 

@@ -33,6 +33,8 @@ struct machine_config {
     struct pc_debug_port debug[DEBUG_PORTS_MAX];
     int debug_exit_port; /* 0: none */
     bool testdev;
+
+    bool rng; /* virtio entropy device */
 };
 
 enum machine_outcome_kind {
