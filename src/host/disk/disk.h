@@ -58,4 +58,3 @@ must_check int disk_flush(struct disk *d);
  * data, but may read metadata. */
 bool disk_map(struct disk *d, u64 off, u64 len, bool write, int *fd, u64 *fd_off, u64 *run);
 void disk_unmap(struct disk *d, u64 off, u64 run, bool write);
-
