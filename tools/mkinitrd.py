@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Writes the default guest's root as a cpio archive: busybox, its links, /etc and the agent as /init.
 
-usage: mkinitrd.py --busybox FILE --agent FILE --out FILE
+usage: mkinitrd.py --busybox FILE --agent FILE [--add NAME=PATH ...] --out FILE
        mkinitrd.py --base FILE --add NAME=PATH ... --out FILE
 
-The second form writes what is in the base and more files: PATH is a file or a directory, NAME where
-it appears in the guest.
+The second form writes what is in the base. --add adds files: PATH is a file or a directory, NAME
+where it appears in the guest.
 
 Needs no root: device nodes and owners are only numbers in the archive ("newc", see the kernel's
 Documentation/driver-api/early-userspace/buffer-format.rst). The same input gives the same bytes.
@@ -17,7 +17,7 @@ import stat
 import subprocess
 
 DIRECTORIES = [
-    "bin", "dev", "etc", "home", "mnt", "proc", "root", "run", "sbin", "sys", "tmp", "usr",
+    "bin", "dev", "etc", "home", "lib", "mnt", "proc", "root", "run", "sbin", "sys", "tmp", "usr",
     "usr/bin", "usr/lib", "usr/local", "usr/local/bin", "usr/sbin", "usr/share", "var", "var/log",
     "var/tmp",
 ]
@@ -72,7 +72,7 @@ def read(path):
         return file.read()
 
 
-def build(busybox, agent):
+def build(busybox, agent, additions):
     """The archive's bytes."""
     applets = subprocess.run([busybox, "--list-full"], check=True, capture_output=True, text=True)
     archive = Archive()
@@ -86,6 +86,8 @@ def build(busybox, agent):
     archive.add("bin/busybox", stat.S_IFREG | 0o755, read(busybox))
     for name in sorted(set(applets.stdout.split()) - {"bin/busybox", "linuxrc"}):
         archive.add(name, stat.S_IFLNK | 0o777, b"/bin/busybox")
+    for addition in additions:
+        add_tree(archive, *addition.split("=", 1))
     return archive.finish()
 
 
@@ -120,7 +122,7 @@ def main():
     if args.base:
         data = extend(args.base, args.add)
     elif args.busybox and args.agent:
-        data = build(os.path.abspath(args.busybox), args.agent)
+        data = build(os.path.abspath(args.busybox), args.agent, args.add)
     else:
         parser.error("--busybox and --agent, or --base")
     with open(args.out + ".new", "wb") as file:

@@ -1,8 +1,13 @@
 /* agent.c - guest-side init: mounts, runs one command or a shell, powers off
  *
- * As process 1 it reads two kernel parameters: ring3.agent=TTY runs the command the monitor asks
- * for over that serial port (proto.h); without it a shell gets the console, of
- * ring3.size=ROWSxCOLS.
+ * As process 1 it loads drivers for the virtio devices there are, and reads kernel parameters:
+ *   ring3.net=ADDRESS/PREFIX[,GATEWAY[,DNS]]  the first network interface
+ *   ring3.share=TAG:PATH[:ro]                 a folder by 9p (repeatable)
+ *   ring3.root=DEVICE                         a disk whose own init takes over
+ *   ring3.agent=TTY                           runs the command that the monitor asks for over this
+ *                                             serial port (proto.h); `port`: over the virtio
+ *                                             console port PROTO_PORT
+ *   ring3.size=ROWSxCOLS                      without a command a shell gets the console, this big
  * As an ordinary program, `agent --serve FD` speaks the same protocol on an open descriptor.
  */
 #include <errno.h>
@@ -15,6 +20,9 @@
 #include <unistd.h>
 
 #include "boot.h"
+#include "modules.h"
+#include "network.h"
+#include "root.h"
 #include "serve.h"
 #include "shell.h"
 
@@ -46,12 +54,34 @@ static int reboot_command(int signo)
     }
 }
 
+/* Drivers, network, folders, and perhaps a root of its own. What a command may need is there when
+ * it starts; other drivers come when they come. */
+static void set_up(void)
+{
+    char value[128], device[64];
+    const char *root = "";
+
+    if (boot_param("ring3.root", device, sizeof(device))) {
+        modules_load(DEVICE_BLK);
+        if (root_mount(device) == 0)
+            root = ROOT_MOUNT;
+    }
+    if (boot_param("ring3.net", value, sizeof(value)) && modules_load(DEVICE_NET))
+        network_configure(value, root);
+    if (boot_param("ring3.share", value, sizeof(value)) && modules_load(DEVICE_9P))
+        boot_each_param("ring3.share", root_share, root);
+    modules_load_rest();
+    if (*root)
+        root_enter();
+}
+
 static _Noreturn void run_as_init(void)
 {
     char tty[32];
     int signal_fd, end;
 
     boot_system();
+    set_up();
     signal_fd = open_signals(true);
     if (boot_param("ring3.agent", tty, sizeof(tty))) {
         end = channel_open_tty(&channel, tty);

@@ -113,23 +113,52 @@ void boot_system(void)
         complain("directory", "/");
 }
 
-bool boot_param(const char *name, char *value, size_t size)
+static void read_cmdline(char *line, size_t size)
 {
-    char line[4096], *word, *rest = line;
-    size_t len = strlen(name);
     FILE *file = fopen("/proc/cmdline", "re");
-    bool found = false;
 
+    line[0] = 0;
     if (!file)
-        return false;
-    if (!fgets(line, sizeof(line), file))
+        return;
+    if (!fgets(line, (int)size, file))
         line[0] = 0;
     fclose(file);
-    /* The last one counts, as for most of the kernel's own. */
-    while ((word = strsep(&rest, " \n")))
+}
+
+/* The value of the next `name=` in what is left of the line. */
+static const char *next_param(char **rest, const char *name)
+{
+    size_t len = strlen(name);
+    char *word;
+
+    while ((word = strsep(rest, " \n")))
         if (strncmp(word, name, len) == 0 && word[len] == '=')
-            found = snprintf(value, size, "%s", word + len + 1) < (int)size;
+            return word + len + 1;
+    return NULL;
+}
+
+bool boot_param(const char *name, char *value, size_t size)
+{
+    char line[4096], *rest = line;
+    const char *text;
+    bool found = false;
+
+    read_cmdline(line, sizeof(line));
+    /* The last one counts, as for most of the kernel's own. */
+    while ((text = next_param(&rest, name)))
+        found = snprintf(value, size, "%s", text) < (int)size;
     return found;
+}
+
+void boot_each_param(const char *name, void (*fn)(const char *value, const char *root),
+                     const char *root)
+{
+    char line[4096], *rest = line;
+    const char *text;
+
+    read_cmdline(line, sizeof(line));
+    while ((text = next_param(&rest, name)))
+        fn(text, root);
 }
 
 /* Waits until no child is left, but not longer than `ms`. */

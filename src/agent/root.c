@@ -1,0 +1,112 @@
+/* root.c - shared folders, and a disk as the new root */
+#include "root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAIT_MS    5000
+#define P9_OPTIONS "trans=virtio,version=9p2000.L,msize=524288,cache=mmap"
+
+static void complain(const char *what, const char *name)
+{
+    fprintf(stderr, "ring3-agent: %s %s: %s\n", what, name, strerror(errno));
+}
+
+static void make_folders(char *path)
+{
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        mkdir(path, 0755);
+        *slash = '/';
+    }
+    mkdir(path, 0755);
+}
+
+void root_share(const char *text, const char *root)
+{
+    char copy[512], path[1024], *rest = copy, *tag, *where, *mode;
+    unsigned long flags = MS_NODEV;
+
+    snprintf(copy, sizeof(copy), "%s", text);
+    tag = strsep(&rest, ":");
+    where = strsep(&rest, ":");
+    mode = strsep(&rest, ":");
+    if (!where || where[0] != '/') {
+        errno = EINVAL;
+        complain("share", text);
+        return;
+    }
+    if (mode && !strcmp(mode, "ro"))
+        flags |= MS_RDONLY;
+    snprintf(path, sizeof(path), "%s%s", root, where);
+    make_folders(path);
+    if (mount(tag, path, "9p", flags, P9_OPTIONS) < 0)
+        complain("share", where);
+}
+
+/* With the kernel's own list of disk file systems; ext4, the usual one, first. */
+static int mount_any(const char *device)
+{
+    char line[128];
+    FILE *list;
+
+    if (mount(device, ROOT_MOUNT, "ext4", 0, NULL) == 0)
+        return 0;
+    list = fopen("/proc/filesystems", "re");
+    while (list && fgets(line, sizeof(line), list)) {
+        line[strcspn(line, "\n")] = 0;
+        if (line[0] == '\t' && mount(device, ROOT_MOUNT, line + 1, 0, NULL) == 0) {
+            fclose(list);
+            return 0;
+        }
+    }
+    if (list)
+        fclose(list);
+    errno = EINVAL; /* no file system that this kernel knows */
+    return -1;
+}
+
+int root_mount(const char *device)
+{
+    const struct timespec tick = {.tv_nsec = 5 * 1000 * 1000};
+
+    for (int ms = 0; ms < WAIT_MS && access(device, F_OK); ms += 5)
+        nanosleep(&tick, NULL);
+    mkdir("/mnt", 0755);
+    mkdir(ROOT_MOUNT, 0755);
+    if (access(device, F_OK) == 0 && mount_any(device) == 0)
+        return 0;
+    complain("root", device);
+    return -errno;
+}
+
+void root_enter(void)
+{
+    static const char *const kept[] = {"/dev", "/proc", "/sys", "/run"};
+    static const char *const inits[] = {"/sbin/init", "/etc/init", "/bin/init", "/bin/sh"};
+
+    for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+        char to[64];
+
+        snprintf(to, sizeof(to), ROOT_MOUNT "%s", kept[i]);
+        mkdir(to, 0755);
+        if (mount(kept[i], to, NULL, MS_MOVE, NULL) < 0)
+            complain("move", kept[i]);
+    }
+    /* The old root is the kernel's rootfs: it cannot be unmounted, but covered. */
+    if (chdir(ROOT_MOUNT) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 ||
+        chdir("/") < 0) {
+        complain("switch", "root");
+        return;
+    }
+    for (size_t i = 0; i < sizeof(inits) / sizeof(inits[0]); i++)
+        execl(inits[i], inits[i], (char *)NULL);
+    complain("init", "of the new root");
+}
