@@ -1,7 +1,7 @@
 /* network.h - a fixed address for the first network interface */
 #pragma once
 
-/* `text` is ADDRESS/PREFIX[,GATEWAY[,DNS]] (IPv4). The interface is waited for, brought up and given
- * the address and a default route; DNS goes into etc/resolv.conf below `root` ("" for /). What
- * fails is told on the console. */
+/* `text` is ADDRESS/PREFIX[,GATEWAY[,DNS]] (IPv4). The interface is waited for, brought up and
+ * given the address and a default route; DNS goes into etc/resolv.conf below `root` ("" for /).
+ * What fails is told on the console. */
 void network_configure(const char *text, const char *root);
