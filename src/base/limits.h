@@ -28,4 +28,7 @@
 #define VIRTIO_CONFIG_MAX 1024 /* bytes of a device's configuration */
 
 /* Small virtio devices */
-#define RNG_REQUEST_MAX 4096 /* bytes of entropy for one request */
+#define RNG_REQUEST_MAX   4096  /* bytes of entropy for one request */
+#define CONSOLE_PORTS_MAX 16    /* ports of a virtio console; two queues each */
+#define CONSOLE_NAME_MAX  64    /* bytes of a port's name */
+#define CONSOLE_INPUT     4096u /* bytes of input that wait for the guest, a port */
