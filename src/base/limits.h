@@ -32,3 +32,7 @@
 #define CONSOLE_PORTS_MAX 16    /* ports of a virtio console; two queues each */
 #define CONSOLE_NAME_MAX  64    /* bytes of a port's name */
 #define CONSOLE_INPUT     4096u /* bytes of input that wait for the guest, a port */
+#define NICS_MAX            8          /* network interfaces of a machine */
+#define FORWARDS_MAX        64         /* ports that lead into the guest */
+#define NET_QUEUE_BYTES     (4u << 20) /* frames that wait for a guest without room */
+#define SLIRP_FDS_MAX       1024       /* sockets of a guest's user-mode network */

@@ -143,7 +143,8 @@ static int read_script(struct guest_image *g, const char *path, struct err *e)
 /* ---- the command line ---- */
 
 /* What the default guest and the command need, then what the user asked for. */
-static int compose(struct guest_image *g, const struct options *o, bool standard, struct err *e)
+static int compose(struct guest_image *g, const struct options *o, bool standard, const char *agent,
+                   struct err *e)
 {
     const char *user = o->append ? o->append : "";
     unsigned cols, rows;
@@ -152,12 +153,13 @@ static int compose(struct guest_image *g, const struct options *o, bool standard
 
     if (o->command) {
         n = snprintf(g->cmdline, sizeof(g->cmdline),
-                     "console=ttyS0 quiet panic=-1 ring3.agent=ttyS1%s%s", *user ? " " : "", user);
+                     "console=ttyS0 quiet panic=-1 ring3.agent=ttyS1%s%s%s", agent,
+                     *user ? " " : "", user);
     } else if (standard) {
         if (term_size(STDIN_FILENO, &cols, &rows) == 0)
             snprintf(size, sizeof(size), " ring3.size=%ux%u", rows, cols);
-        n = snprintf(g->cmdline, sizeof(g->cmdline), "console=ttyS0 quiet panic=-1%s%s%s", size,
-                     *user ? " " : "", user);
+        n = snprintf(g->cmdline, sizeof(g->cmdline), "console=ttyS0 quiet panic=-1%s%s%s%s", size,
+                     agent, *user ? " " : "", user);
     } else {
         n = snprintf(g->cmdline, sizeof(g->cmdline), "%s", user);
     }
@@ -167,7 +169,7 @@ static int compose(struct guest_image *g, const struct options *o, bool standard
     return 0;
 }
 
-int guest_load(struct guest_image *g, const struct options *o, struct err *e)
+int guest_load(struct guest_image *g, const struct options *o, const char *agent, struct err *e)
 {
     bool standard = !o->kernel || (o->command && !o->initrd);
     int rc = 0;
@@ -186,7 +188,7 @@ int guest_load(struct guest_image *g, const struct options *o, struct err *e)
         rc = read_modules(g, o->initrd, e);
     else if (!rc && standard)
         rc = read_module(g, g->standard.initrd, e);
-    return rc ? rc : compose(g, o, standard, e);
+    return rc ? rc : compose(g, o, standard, agent, e);
 }
 
 void guest_unload(struct guest_image *g)

@@ -29,6 +29,8 @@ struct guest_image {
 };
 
 /* Reads kernel, modules, ROM or script as the options say, the default guest where they say
- * nothing, and composes the command line. */
-must_check int guest_load(struct guest_image *g, const struct options *o, struct err *e);
+ * nothing, and composes the command line. `agent` holds words for the guest's agent, a blank before
+ * each; guests without one do not get them. */
+must_check int guest_load(struct guest_image *g, const struct options *o, const char *agent,
+                          struct err *e);
 void guest_unload(struct guest_image *g);

@@ -33,7 +33,7 @@ struct string_list {
 /* Fields as options.def names them; zero when not given. */
 struct options {
     const char *engine, *kernel, *initrd, *append, *cpu, *bios, *script, *workdir, *console, *bt;
-    struct string_list env, debugcon;
+    struct string_list env, debugcon, net, publish;
     u64 memory, cpus, timeout_ms, debug_exit, lockstep;
     bool testdev, stats, quiet, json, help;
 

@@ -7,6 +7,7 @@
 
 #include "cli/engines.h"
 #include "cli/guest.h"
+#include "cli/net.h"
 #include "cli/options.h"
 #include "cli/outcome.h"
 #include "cli/report.h"
@@ -22,6 +23,8 @@ struct run {
     const struct engine_row *engine;
     char why[400]; /* engine chosen by `auto`, and why */
     struct guest_image image;
+    struct net_options net;
+    char agent_words[512]; /* what the guest's agent is told on the kernel command line */
     struct machine_config cfg;
     FILE *debug_file[DEBUG_PORTS_MAX];
 };
@@ -128,8 +131,10 @@ static int open_debug_port(struct run *r, unsigned i, const char *text, struct e
 static int configure(struct run *r, struct err *e)
 {
     const struct options *o = &r->o;
-    int rc = guest_load(&r->image, o, e);
+    int rc;
 
+    snprintf(r->agent_words, sizeof(r->agent_words), "%s", net_agent_words(&r->net));
+    rc = guest_load(&r->image, o, r->agent_words, e);
     if (rc)
         return rc;
     if (o->debugcon.count > DEBUG_PORTS_MAX)
@@ -159,6 +164,8 @@ static int configure(struct run *r, struct err *e)
     r->cfg.debug_exit_port = (int)o->debug_exit;
     r->cfg.testdev = o->testdev;
     r->cfg.rng = !o->script;
+    memcpy(r->cfg.net, r->net.net, sizeof(r->cfg.net));
+    r->cfg.nets = r->net.nets;
     return 0;
 }
 
@@ -230,7 +237,7 @@ int verb_run(int argc, char **argv)
         status = EXIT_CLEAN;
     } else if (listed_choices(&r->o)) {
         status = EXIT_CLEAN;
-    } else if (check_options(&r->o, &e)) {
+    } else if (check_options(&r->o, &e) || net_parse(&r->o, &r->net, &e)) {
         status = report_usage("run", &e);
     } else {
         int rc = engine_choose(r->o.engine, &r->engine, r->why, sizeof(r->why), &e);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "dev/virtio/net.h"
 #include "dev/virtio/rng.h"
 #include "host/iothread.h"
 #include "machine/machine_priv.h"
@@ -71,12 +72,50 @@ static int make_rng(struct machine *m, const struct machine_config *cfg, struct 
     return rc ? rc : device_plug(m, d, &dev->dev, virtio_rng_destroy, NULL, e);
 }
 
+static int open_backend(const struct machine_net *net, struct loop *loop, struct netdev **out,
+                        struct err *e)
+{
+    switch (net->kind) {
+    default: return net_open_user(&net->user, loop, out, e);
+    }
+}
+
+static int make_nic(struct machine *m, const struct machine_net *net, struct err *e)
+{
+    struct netdev *backend = NULL;
+    struct virtio_dev *dev;
+    struct device *d = NULL;
+    int rc = device_new(m, "net", &d, e);
+
+    if (!rc)
+        rc = open_backend(net, iothread_loop(d->io), &backend, e);
+    if (rc)
+        return rc;
+    rc = virtio_net_create(net->mac, backend, m->mem, iothread_loop(d->io), &dev, e);
+    if (rc) {
+        iothread_stop(d->io);
+        netdev_close(backend);
+        return rc;
+    }
+    return device_plug(m, d, dev, virtio_net_destroy, NULL, e);
+}
+
+static int make_nics(struct machine *m, const struct machine_config *cfg, struct err *e)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; i < cfg->nets && !rc; i++)
+        rc = make_nic(m, &cfg->net[i], e);
+    return rc;
+}
+
 /* ---- all of them, in the order of their slots ---- */
 
 typedef int make_fn(struct machine *m, const struct machine_config *cfg, struct err *e);
 
 static make_fn *const makers[] = {
     make_rng,
+    make_nics,
     NULL,
 };
 

@@ -3,7 +3,9 @@
 
 #include "base/err.h"
 #include "base/types.h"
+#include "base/limits.h"
 #include "engine/engine.h"
+#include "host/net/net.h"
 #include "machine/boot/boot.h"
 #include "machine/pc.h"
 #include "snap/snap.h"
@@ -13,6 +15,15 @@ struct machine;
 struct serial;
 
 #define MACHINE_SERIALS 4
+
+/* A network interface. */
+enum machine_net_kind { NET_USER };
+
+struct machine_net {
+    enum machine_net_kind kind;
+    u8 mac[6];
+    struct net_user_config user; /* NET_USER */
+};
 
 struct machine_config {
     const struct engine *engine;
@@ -35,6 +46,8 @@ struct machine_config {
     bool testdev;
 
     bool rng; /* virtio entropy device */
+    struct machine_net net[NICS_MAX];
+    unsigned nets;
 };
 
 enum machine_outcome_kind {
