@@ -36,3 +36,12 @@
 #define FORWARDS_MAX        64         /* ports that lead into the guest */
 #define NET_QUEUE_BYTES     (4u << 20) /* frames that wait for a guest without room */
 #define SLIRP_FDS_MAX       1024       /* sockets of a guest's user-mode network */
+
+/* Disks */
+#define AIO_THREADS_MAX   4    /* worker threads of a disk */
+#define AIO_RING_ENTRIES  128  /* of a disk's io_uring */
+#define BLK_QUEUES_MAX    4    /* queues of a virtio-blk */
+#define BLK_REQUESTS_MAX  128  /* requests of a virtio-blk in flight */
+#define BLK_SEGS_MAX      254  /* data pieces of a request */
+#define BLK_RANGES_MAX    16   /* ranges in a discard or write-zeroes request */
+#define BLK_SERIAL_MAX    20   /* bytes of a serial number (ABI) */
