@@ -53,6 +53,12 @@ static inline int fake_fault(struct disk *d, int *fail, unsigned *count)
     return -__atomic_exchange_n(fail, 0, __ATOMIC_RELAXED);
 }
 
+int disk_close(struct disk *d)
+{
+    fake_disk_free(d);
+    return 0;
+}
+
 u64 disk_bytes(const struct disk *d)
 {
     return d->bytes;
