@@ -40,6 +40,7 @@
 /* Disks */
 #define AIO_THREADS_MAX   4    /* worker threads of a disk */
 #define AIO_RING_ENTRIES  128  /* of a disk's io_uring */
+#define DISKS_MAX         16   /* disks of a machine */
 #define BLK_QUEUES_MAX    4    /* queues of a virtio-blk */
 #define BLK_REQUESTS_MAX  128  /* requests of a virtio-blk in flight */
 #define BLK_SEGS_MAX      254  /* data pieces of a request */

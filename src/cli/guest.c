@@ -73,24 +73,6 @@ static int read_file(struct boot_file *f, const char *kind, const char *path, st
     return 0;
 }
 
-/* Cuts the next item of a comma-separated list off *list; ",," stands for a comma. NULL at the
- * end. */
-static char *next_item(char **list)
-{
-    char *item = *list, *in = item, *out = item;
-
-    if (!item)
-        return NULL;
-    for (; *in && (*in != ',' || in[1] == ','); in++) {
-        *out++ = *in;
-        if (*in == ',')
-            in++;
-    }
-    *list = *in ? in + 1 : NULL;
-    *out = '\0';
-    return item;
-}
-
 /* "FILE ARGS": the whole item when it names a file, else up to the first blank. */
 static int read_module(struct guest_image *g, char *item, struct err *e)
 {
@@ -119,7 +101,7 @@ static int read_modules(struct guest_image *g, const char *list, struct err *e)
     if (!rest)
         return err_set(e, ENOMEM, "initrd: no memory for the list of files");
     g->names[0] = rest;
-    while (!rc && (item = next_item(&rest)))
+    while (!rc && (item = option_item(&rest)))
         rc = read_module(g, item, e);
     return rc;
 }
@@ -147,8 +129,8 @@ static int compose(struct guest_image *g, const struct options *o, bool standard
                    struct err *e)
 {
     const char *user = o->append ? o->append : "";
-    unsigned cols, rows;
     char size[48] = "";
+    unsigned cols, rows;
     int n;
 
     if (o->command) {

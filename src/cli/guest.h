@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "cli/disks.h"
 #include "cli/options.h"
 #include "machine/machine.h"
 

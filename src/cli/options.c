@@ -38,6 +38,8 @@ bool parse_size(const char *text, u64 *bytes)
     number = strtoull(text, &end, 10);
     switch (*end) {
     case '\0': break;
+    case 'b':
+    case 'B': unit = 1; break;
     case 'k':
     case 'K': unit = KiB; break;
     case 'm':
@@ -70,6 +72,22 @@ bool parse_seconds(const char *text, u64 *ms)
     if (*end == 's')
         end++;
     return errno == 0 && *end == '\0' && mul_ok(whole, 1000, ms) && add_ok(*ms, fraction, ms);
+}
+
+char *option_item(char **list)
+{
+    char *item = *list, *in = item, *out = item;
+
+    if (!item)
+        return NULL;
+    for (; *in && (*in != ',' || in[1] == ','); in++) {
+        *out++ = *in;
+        if (*in == ',')
+            in++;
+    }
+    *list = *in ? in + 1 : NULL;
+    *out = '\0';
+    return item;
 }
 
 static const struct option_row *find_name(unsigned verb, const char *name, size_t len)

@@ -33,9 +33,9 @@ struct string_list {
 /* Fields as options.def names them; zero when not given. */
 struct options {
     const char *engine, *kernel, *initrd, *append, *cpu, *bios, *script, *workdir, *console, *bt;
-    struct string_list env, debugcon, net, publish;
+    struct string_list env, debugcon, disk, net, publish;
     u64 memory, cpus, timeout_ms, debug_exit, lockstep;
-    bool testdev, stats, quiet, json, help;
+    bool ephemeral, testdev, stats, quiet, json, help;
 
     const char *const *command; /* after "--", NULL-terminated; NULL without */
     const char *const *rest;    /* arguments before "--" that are no options */
@@ -57,7 +57,12 @@ extern const size_t option_count;
 must_check int options_parse(struct options *o, unsigned verb, int argc, char **argv,
                              struct err *e);
 
-/* "512", "512M", "4G", "1024K" as bytes; "2", "0.5" as milliseconds; false when it is none. */
+/* Cuts the next item of a comma-separated list off *list, in place; ",," stands for a comma. NULL
+ * at the end. */
+char *option_item(char **list);
+
+/* "512", "512M", "4G", "1024K", "512B" as bytes; "2", "0.5" as milliseconds; false when it is
+ * none. */
 bool parse_size(const char *text, u64 *bytes);
 bool parse_seconds(const char *text, u64 *ms);
 bool parse_number(const char *text, u64 *value);

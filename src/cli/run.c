@@ -22,6 +22,7 @@ struct run {
     struct options o;
     const struct engine_row *engine;
     char why[400]; /* engine chosen by `auto`, and why */
+    struct disk_list disks;
     struct guest_image image;
     struct net_options net;
     char agent_words[512]; /* what the guest's agent is told on the kernel command line */
@@ -61,8 +62,9 @@ static int check_tuning(const struct options *o, struct err *e)
 }
 
 /* What cannot go together, before anything is opened. */
-static int check_options(struct options *o, struct err *e)
+static int check_options(struct run *r, struct err *e)
 {
+    struct options *o = &r->o;
     bool script_engine = o->engine && !strcmp(o->engine, "script");
 
     if (o->rest_count)
@@ -94,6 +96,10 @@ static int check_options(struct options *o, struct err *e)
         return err_set(e, EINVAL, "option --cpus: the engines of this version run one processor");
     if (o->debug_exit > 0xffff)
         return err_set(e, EINVAL, "option --debug-exit: ports go up to 0xffff");
+    if (o->script && o->disk.count)
+        return err_set(e, EINVAL, "option --disk: engine script has no disks");
+    if (disks_parse(&r->disks, o, e))
+        return -EINVAL;
     return check_tuning(o, e);
 }
 
@@ -128,13 +134,27 @@ static int open_debug_port(struct run *r, unsigned i, const char *text, struct e
     return 0;
 }
 
+/* What the guest's agent is to do beside running the command. */
+static int compose_agent_words(struct run *r, struct err *e)
+{
+    const struct options *o = &r->o;
+    char root[32] = "";
+    int rc = 0;
+
+    if (!o->initrd && !o->bios && !o->script && (!o->kernel || o->command))
+        rc = disks_root(&r->disks, root, sizeof(root), e);
+    snprintf(r->agent_words, sizeof(r->agent_words), "%s%s%s", *root ? " ring3.root=" : "", root,
+             net_agent_words(&r->net));
+    return rc;
+}
+
 static int configure(struct run *r, struct err *e)
 {
     const struct options *o = &r->o;
-    int rc;
+    int rc = compose_agent_words(r, e);
 
-    snprintf(r->agent_words, sizeof(r->agent_words), "%s", net_agent_words(&r->net));
-    rc = guest_load(&r->image, o, r->agent_words, e);
+    if (!rc)
+        rc = guest_load(&r->image, o, r->agent_words, e);
     if (rc)
         return rc;
     if (o->debugcon.count > DEBUG_PORTS_MAX)
@@ -166,6 +186,8 @@ static int configure(struct run *r, struct err *e)
     r->cfg.rng = !o->script;
     memcpy(r->cfg.net, r->net.net, sizeof(r->cfg.net));
     r->cfg.nets = r->net.nets;
+    r->cfg.disk = r->disks.item;
+    r->cfg.disks = r->disks.count;
     return 0;
 }
 
@@ -237,7 +259,7 @@ int verb_run(int argc, char **argv)
         status = EXIT_CLEAN;
     } else if (listed_choices(&r->o)) {
         status = EXIT_CLEAN;
-    } else if (check_options(&r->o, &e) || net_parse(&r->o, &r->net, &e)) {
+    } else if (check_options(r, &e) || net_parse(&r->o, &r->net, &e)) {
         status = report_usage("run", &e);
     } else {
         int rc = engine_choose(r->o.engine, &r->engine, r->why, sizeof(r->why), &e);
@@ -256,6 +278,7 @@ int verb_run(int argc, char **argv)
         if (r->debug_file[i] && r->debug_file[i] != stderr)
             fclose(r->debug_file[i]);
     guest_unload(&r->image);
+    disks_free(&r->disks);
     free(r);
     return status;
 }

@@ -7,6 +7,7 @@
 
 #include "dev/virtio/net.h"
 #include "dev/virtio/rng.h"
+#include "dev/virtio/blk.h"
 #include "host/iothread.h"
 #include "machine/machine_priv.h"
 
@@ -109,6 +110,38 @@ static int make_nics(struct machine *m, const struct machine_config *cfg, struct
     return rc;
 }
 
+static int make_disk(struct machine *m, const struct machine_disk *cfg, unsigned n, struct err *e)
+{
+    char name[] = {'d', 'i', 's', 'k', ' ', 'v', 'd', (char)('a' + n), '\0'};
+    struct virtio_blk_config blk = {
+        .serial = cfg->serial,
+        .queues = MIN(m->cpus, (unsigned)BLK_QUEUES_MAX),
+    };
+    struct device *d = NULL;
+    struct virtio_blk *b;
+    int rc = device_new(m, name, &d, e);
+
+    if (!rc)
+        rc = disk_open(&cfg->disk, &blk.disk, e);
+    if (rc)
+        return rc;
+    rc = virtio_blk_create(&blk, m->mem, iothread_loop(d->io), &b, e);
+    if (rc) {
+        (void)!disk_close(blk.disk);
+        return rc;
+    }
+    return device_plug(m, d, virtio_blk_dev(b), virtio_blk_destroy, &virtio_blk_snap, e);
+}
+
+static int make_disks(struct machine *m, const struct machine_config *cfg, struct err *e)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; i < cfg->disks && !rc; i++)
+        rc = make_disk(m, &cfg->disk[i], i, e);
+    return rc;
+}
+
 /* ---- all of them, in the order of their slots ---- */
 
 typedef int make_fn(struct machine *m, const struct machine_config *cfg, struct err *e);
@@ -116,6 +149,7 @@ typedef int make_fn(struct machine *m, const struct machine_config *cfg, struct 
 static make_fn *const makers[] = {
     make_rng,
     make_nics,
+    make_disks,
     NULL,
 };
 

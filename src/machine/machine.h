@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "engine/engine.h"
 #include "host/net/net.h"
+#include "host/disk/disk.h"
 #include "machine/boot/boot.h"
 #include "machine/pc.h"
 #include "snap/snap.h"
@@ -25,6 +26,12 @@ struct machine_net {
     struct net_user_config user; /* NET_USER */
 };
 
+/* A virtio disk on an I/O thread of its own. */
+struct machine_disk {
+    struct disk_config disk;
+    const char *serial; /* NULL: none */
+};
+
 struct machine_config {
     const struct engine *engine;
     struct bt_config bt;   /* engine bt: tuning */
@@ -42,7 +49,9 @@ struct machine_config {
 
     bool serial[MACHINE_SERIALS]; /* COM1..COM4 present */
     struct pc_debug_port debug[DEBUG_PORTS_MAX];
-    int debug_exit_port; /* 0: none */
+    int debug_exit_port;             /* 0: none */
+    const struct machine_disk *disk; /* must outlive machine_create only, as its strings */
+    unsigned disks;
     bool testdev;
 
     bool rng; /* virtio entropy device */
