@@ -11,25 +11,35 @@
 
 /* ---- from the guest ---- */
 
-static size_t port_receive(void *arg, const u8 *data, size_t len)
+/* The agent's transport is the one on which it is heard first. */
+static size_t transport_receive(void *arg, const u8 *data, size_t len)
 {
-    struct session *s = arg;
+    struct transport *t = arg;
+    struct session *s = t->session;
+    size_t used = 0;
 
-    return agent_receive(s->agent, data, len);
+    if (!s->port && agent_hear(&t->ear, data, len, &used)) {
+        s->port = t->port;
+        agent_greeted(s->agent);
+    }
+    if (s->port != t->port)
+        return len;
+    return used + agent_receive(s->agent, data + used, len - used);
 }
 
-static void port_room(void *arg)
+static void transport_room(void *arg)
 {
-    struct session *s = arg;
+    struct transport *t = arg;
 
-    agent_transport_room(s->agent);
+    if (t->session->port == t->port)
+        agent_transport_room(t->session->agent);
 }
 
 static size_t agent_send(void *ctx, const u8 *data, size_t len)
 {
     struct session *s = ctx;
 
-    return serial_send(s->port, data, len);
+    return s->port ? serial_send(s->port, data, len) : 0;
 }
 
 static size_t agent_output(void *ctx, enum agent_stream stream, const u8 *data, size_t len)
@@ -101,7 +111,7 @@ static void stdout_writable(void *arg)
 {
     struct session *s = arg;
 
-    if (agent_output_room(s->agent))
+    if (agent_output_room(s->agent) && s->port)
         serial_resume(s->port);
 }
 
@@ -141,9 +151,16 @@ static int make_agent(struct session *s, struct err *e)
     return agent_create(&s->agent, &cmd, &ops, e);
 }
 
+static void open_transport(struct session *s, struct transport *t, struct serial *port)
+{
+    struct serial_user user = {.receive = transport_receive, .room = transport_room, .arg = t};
+
+    *t = (struct transport){.session = s, .port = port};
+    serial_connect(port, &user);
+}
+
 int command_open(struct session *s, struct err *e)
 {
-    struct serial_user port = {.receive = port_receive, .room = port_room, .arg = s};
     struct chardev_user in_out = {
         .can_receive = stdin_room,
         .receive = stdin_bytes,
@@ -158,8 +175,8 @@ int command_open(struct session *s, struct err *e)
         rc = chardev_open_fds(&s->err, s->loop, -1, STDERR_FILENO, e);
     if (rc)
         return rc;
-    s->port = machine_serial(s->m, 1);
-    serial_connect(s->port, &port);
+    open_transport(s, &s->transport[0], machine_serial(s->m, 1));
+    open_transport(s, &s->transport[1], machine_port(s->m, 1));
     chardev_connect(s->io, &in_out);
     chardev_connect(s->err, &err);
     return 0;

@@ -33,9 +33,9 @@ struct string_list {
 /* Fields as options.def names them; zero when not given. */
 struct options {
     const char *engine, *kernel, *initrd, *append, *cpu, *bios, *script, *workdir, *console, *bt;
-    struct string_list env, debugcon, disk, net, publish;
+    struct string_list env, debugcon, disk, net, port, publish;
     u64 memory, cpus, timeout_ms, debug_exit, lockstep;
-    bool ephemeral, testdev, stats, quiet, json, help;
+    bool ephemeral, hvc, testdev, stats, quiet, json, help;
 
     const char *const *command; /* after "--", NULL-terminated; NULL without */
     const char *const *rest;    /* arguments before "--" that are no options */

@@ -81,6 +81,8 @@ static int check_options(struct run *r, struct err *e)
         return err_set(e, EINVAL,
                        script_engine ? "engine script needs a program: --script FILE"
                                      : "option --script needs --engine script");
+    if (o->script && (o->port.count || o->hvc))
+        return err_set(e, EINVAL, "options --port and --hvc need a guest");
     if ((o->env.count || o->workdir || o->console) && !o->command)
         return err_set(e, EINVAL, "options --env, --workdir and --console need a command after --");
     for (unsigned i = 0; i < o->env.count; i++)
@@ -188,7 +190,7 @@ static int configure(struct run *r, struct err *e)
     r->cfg.nets = r->net.nets;
     r->cfg.disk = r->disks.item;
     r->cfg.disks = r->disks.count;
-    return 0;
+    return o->script ? 0 : ports_configure(o, o->command != NULL, &r->cfg, e);
 }
 
 static void show_counter(void *arg, const char *name, u64 value)
@@ -279,6 +281,7 @@ int verb_run(int argc, char **argv)
             fclose(r->debug_file[i]);
     guest_unload(&r->image);
     disks_free(&r->disks);
+    ports_unconfigure(&r->cfg);
     free(r);
     return status;
 }

@@ -45,6 +45,18 @@ void session_keys_taken(struct session *s, size_t n)
     s->typed_len -= n;
 }
 
+void session_resized(struct session *s)
+{
+    unsigned cols, rows;
+
+    if (!s->raw || term_size(STDIN_FILENO, &cols, &rows))
+        return;
+    if (s->agent)
+        agent_resize(s->agent, (u16)rows, (u16)cols);
+    else if (s->o->hvc)
+        machine_console_resize(s->m, (u16)cols, (u16)rows);
+}
+
 /* ---- the console, interactive ---- */
 
 static size_t console_receive(void *arg, const u8 *data, size_t len)
@@ -109,6 +121,7 @@ static void open_console(struct session *s)
 
     serial_connect(s->console, &port);
     chardev_connect(s->io, &user);
+    session_resized(s);
 }
 
 /* ---- the console while a command runs ---- */
@@ -167,7 +180,9 @@ int session_open(struct session *s, struct err *e)
         return 0; /* a script sees no terminal */
     if (!rc)
         rc = chardev_open_stdio(&s->io, s->loop, e);
-    s->console = machine_serial(s->m, 0);
+    s->console = s->o->hvc ? machine_port(s->m, 0) : machine_serial(s->m, 0);
+    if (!rc)
+        rc = ports_open(&s->links, s->o, s->m, e);
     if (!rc)
         rc = go_raw(s, e);
     if (rc)
@@ -188,6 +203,7 @@ static bool output_waits(struct session *s)
     for (size_t i = 0; i < ARRAY_SIZE(all); i++)
         if (all[i] && chardev_room(all[i]) < CHARDEV_BUFFER)
             return true;
+    machine_ports_settle(s->m);
     return (s->port && serial_waiting(s->port)) || (s->console && serial_waiting(s->console));
 }
 
@@ -205,6 +221,7 @@ void session_close(struct session *s, bool wait)
 {
     struct chardev *all[] = {s->io, s->err, s->console_out};
 
+    machine_ports_settle(s->m);
     if (s->console)
         serial_drain(s->console);
     if (s->port)
@@ -216,8 +233,10 @@ void session_close(struct session *s, bool wait)
             chardev_close(all[i], DRAIN_MS);
     if (s->console)
         serial_connect(s->console, NULL);
-    if (s->port)
-        serial_connect(s->port, NULL);
+    for (size_t i = 0; i < TRANSPORTS; i++)
+        if (s->transport[i].port)
+            serial_connect(s->transport[i].port, NULL);
+    ports_close(&s->links);
     term_restore();
     report_raw(false);
 }

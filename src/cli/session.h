@@ -8,6 +8,7 @@
 #include "cli/guest.h"
 #include "cli/monitor.h"
 #include "cli/options.h"
+#include "cli/ports.h"
 #include "ctl/agent.h"
 #include "host/chardev.h"
 #include "host/loop.h"
@@ -23,6 +24,14 @@ enum stop_reason {
     STOP_QUIT,
     STOP_COMMAND_DONE,
     STOP_SIGNAL = 0x100 /* + signo */
+};
+
+#define TRANSPORTS 2 /* COM2, and the console port PORT_AGENT */
+
+struct transport {
+    struct session *session;
+    struct serial *port; /* NULL: not there */
+    struct agent_ear ear;
 };
 
 struct session {
@@ -44,9 +53,12 @@ struct session {
     u8 tail[TAIL_BYTES];         /* the last of what the console printed */
     size_t tail_at, tail_len;
 
-    struct serial *port; /* COM2, when there is a command */
+    struct transport transport[TRANSPORTS];
+    struct serial *port; /* where the agent was heard */
     struct agent *agent;
     u64 ready_ms; /* when the agent answered */
+
+    struct port_links links;
 
     unsigned interrupts, terminations; /* signals so far */
     bool draining;                     /* the machine ended; output still waits for its reader */
@@ -65,10 +77,12 @@ void session_free(struct session *s);
  * through the escape filter into `typed`; what finds no room there is lost, as on any terminal. */
 size_t session_keys_room(const struct session *s);
 void session_keys(struct session *s, const u8 *in, size_t len);
+/* The user's terminal may have another size: tells the command, or the console. */
+void session_resized(struct session *s);
 /* The guest took the first n of them. */
 void session_keys_taken(struct session *s, size_t n);
 
-/* command.c: the command on COM2. */
+/* command.c: the command, over the transport on which the agent is heard. */
 must_check int command_open(struct session *s, struct err *e);
 
 /* tail.c: the console while a command runs. */

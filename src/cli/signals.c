@@ -3,11 +3,10 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/time.h>
-#include <unistd.h>
+
 
 #include "cli/report.h"
 #include "cli/session.h"
-#include "host/term.h"
 
 #define TICK_MS        20
 #define INTERRUPTS_MAX 3 /* SIGINT this often kills whatever the command does with them */
@@ -59,11 +58,7 @@ static void on_kill(void *arg, int signo)
 
 static void on_resize(void *arg, int signo)
 {
-    struct session *s = arg;
-    unsigned cols, rows;
-
-    if (s->agent && s->raw && term_size(STDIN_FILENO, &cols, &rows) == 0)
-        agent_resize(s->agent, (u16)rows, (u16)cols);
+    session_resized(arg);
 }
 
 static void on_alarm(void *arg, int signo)

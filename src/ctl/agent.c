@@ -254,6 +254,29 @@ static bool over(const struct agent *a)
     return a->result.phase == AGENT_ENDED || a->result.phase == AGENT_BROKEN;
 }
 
+bool agent_hear(struct agent_ear *ear, const u8 *data, size_t len, size_t *used)
+{
+    static const char greeting[] = PROTO_SYNC;
+
+    for (size_t i = 0; i < len; i++) {
+        if (data[i] == (u8)greeting[ear->matched])
+            ear->matched++;
+        else
+            ear->matched = data[i] == (u8)greeting[0];
+        if (ear->matched == sizeof(greeting) - 1) {
+            *ear = (struct agent_ear){0};
+            *used = i + 1;
+            return true;
+        }
+    }
+    return false;
+}
+
+void agent_greeted(struct agent *a)
+{
+    frame_parser_init(&a->parser, false);
+}
+
 size_t agent_receive(struct agent *a, const u8 *data, size_t len)
 {
     const u8 *p = data;

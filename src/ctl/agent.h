@@ -55,6 +55,15 @@ must_check int agent_create(struct agent **out, const struct agent_command *cmd,
                             const struct agent_ops *ops, struct err *e);
 void agent_destroy(struct agent *a);
 
+/* Several transports may lead to the guest's agent: agent_hear looks for its greeting on one of
+ * them and returns true when it ended with byte *used - 1. That transport's following bytes go to
+ * agent_receive, after agent_greeted. */
+struct agent_ear {
+    size_t matched; /* zero at first */
+};
+bool agent_hear(struct agent_ear *ear, const u8 *data, size_t len, size_t *used);
+void agent_greeted(struct agent *a);
+
 /* Bytes from the guest: returns how many were taken. When less than len, output stalled: offer the
  * rest again after agent_output_room(). */
 size_t agent_receive(struct agent *a, const u8 *data, size_t len);

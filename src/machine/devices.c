@@ -13,9 +13,7 @@
 
 /* ---- making one ---- */
 
-/* An entry with an I/O thread of this name. What fails later is undone by devices_stop and
- * devices_destroy. */
-static int device_new(struct machine *m, const char *name, struct device **out, struct err *e)
+int device_new(struct machine *m, const char *name, struct device **out, struct err *e)
 {
     struct devices *all = &m->devices;
     struct device *d;
@@ -30,10 +28,9 @@ static int device_new(struct machine *m, const char *name, struct device **out, 
     return iothread_create(&d->io, name, e);
 }
 
-/* Takes over the finished device and plugs it in. */
-static int device_plug(struct machine *m, struct device *d, struct virtio_dev *dev,
-                       void (*destroy)(struct virtio_dev *dev), const struct snap_desc *snap,
-                       struct err *e)
+int device_plug(struct machine *m, struct device *d, struct virtio_dev *dev,
+                void (*destroy)(struct virtio_dev *dev), const struct snap_desc *snap,
+                struct err *e)
 {
     d->dev = dev;
     d->destroy = destroy;
@@ -147,10 +144,7 @@ static int make_disks(struct machine *m, const struct machine_config *cfg, struc
 typedef int make_fn(struct machine *m, const struct machine_config *cfg, struct err *e);
 
 static make_fn *const makers[] = {
-    make_rng,
-    make_nics,
-    make_disks,
-    NULL,
+    make_rng, make_nics, make_disks, ports_create, NULL,
 };
 
 int devices_create(struct machine *m, const struct machine_config *cfg, struct err *e)

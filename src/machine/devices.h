@@ -33,6 +33,17 @@ void devices_stop(struct machine *m);
 /* After the board went: frees the PCI functions that were plugged into it. */
 void devices_destroy(struct machine *m);
 
+/* For those who make one kind. An entry with an I/O thread of this name; what fails later is undone
+ * by devices_stop and devices_destroy. */
+must_check int device_new(struct machine *m, const char *name, struct device **out, struct err *e);
+/* Takes over the finished device and plugs it in. */
+must_check int device_plug(struct machine *m, struct device *d, struct virtio_dev *dev,
+                           void (*destroy)(struct virtio_dev *dev), const struct snap_desc *snap,
+                           struct err *e);
+/* ports.c: the console and the named ports. */
+must_check int ports_create(struct machine *m, const struct machine_config *cfg, struct err *e);
+void ports_destroy(struct machine *m);
+
 /* Finishes what is in flight and holds the I/O threads; vCPUs are parked. Pairs. */
 void devices_pause(struct machine *m);
 void devices_resume(struct machine *m);

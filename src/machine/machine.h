@@ -54,9 +54,12 @@ struct machine_config {
     unsigned disks;
     bool testdev;
 
-    bool rng; /* virtio entropy device */
     struct machine_net net[NICS_MAX];
     unsigned nets;
+    bool rng;                                /* virtio entropy device */
+    bool console;                            /* virtio console: port 0, and ports of these names */
+    const char *port[CONSOLE_PORTS_MAX - 1]; /* must outlive the machine */
+    unsigned ports;
 };
 
 enum machine_outcome_kind {
@@ -87,6 +90,13 @@ void machine_destroy(struct machine *m);
 struct loop *machine_loop(struct machine *m);
 /* COM n's bytes on the loop thread; NULL when not present. Lives as long as the machine. */
 struct serial *machine_serial(struct machine *m, unsigned n);
+/* The same for port n of the virtio console: 0 the console itself, then the named ones in order. */
+struct serial *machine_port(struct machine *m, unsigned n);
+/* Returns when what the guest had written to the ports before has reached their consumers' buffers,
+ * as far as these had room. Loop thread, not paused. */
+void machine_ports_settle(struct machine *m);
+/* The size of the terminal at port 0. */
+void machine_console_resize(struct machine *m, u16 cols, u16 rows);
 const char *machine_cpu_model(const struct machine *m);
 
 /* Starts the vCPUs, runs the event loop on the calling thread and returns when the machine ended,

@@ -44,6 +44,13 @@ struct machine_record {
     u32 cpus;
 };
 
+/* A port of the virtio console. */
+struct machine_port {
+    struct serial *serial;
+    struct virtio_console *console;
+    unsigned n;
+};
+
 struct machine {
     struct machine_record record; /* filled while saving and loading */
     const struct engine *engine;
@@ -56,6 +63,8 @@ struct machine {
     struct pc *pc;
     struct devices devices;
     struct serial *serial[MACHINE_SERIALS];
+    struct machine_port port[CONSOLE_PORTS_MAX];
+    struct iothread *port_io; /* NULL: there are no ports */
     struct e820_map map;
     u64 ram_bytes;
     unsigned cpus;

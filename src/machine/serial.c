@@ -1,4 +1,4 @@
-/* serial.c - a serial port's bytes, carried between vCPU threads and the loop thread */
+/* serial.c - a serial or console port's bytes, carried between the guest's device and the loop */
 #include "machine/serial.h"
 
 #include <errno.h>
@@ -7,22 +7,38 @@
 
 /* A transmitting UART cannot wait for the host, so the brake is the vCPU itself: above SERIAL_HIGH
  * it is held. What it still sends until it has noticed fits between SERIAL_HIGH and SERIAL_BUFFER;
- * a guest that manages more (one instruction, `rep outs`) loses the excess. */
+ * a guest that manages more (one instruction, `rep outs`) loses the excess. A line waits by itself,
+ * and nothing is lost. */
 struct serial {
     struct loop *loop;
     struct loop_task deliver, room;
     void (*throttle)(void *ctx, bool on);
     void *throttle_ctx;
-    struct pc *pc;
+    struct serial_line line;
+    struct pc *pc; /* of a UART */
     unsigned n;
     struct serial_user user;
     bool connected;
 
     struct lock lock; /* taken with the UART's lock held */
-    bool throttled;
+    bool throttled;   /* the guest is held up */
+    bool hungry;      /* the line has more */
     size_t head, len;
     u8 ring[SERIAL_BUFFER];
 };
+
+static size_t put_locked(struct serial *s, const u8 *data, size_t len)
+{
+    size_t tail = (s->head + s->len) % SERIAL_BUFFER, first;
+
+    ASSERT(lock_held(&s->lock));
+    len = MIN(len, SERIAL_BUFFER - s->len);
+    first = MIN(len, SERIAL_BUFFER - tail);
+    memcpy(s->ring + tail, data, first);
+    memcpy(s->ring, data + first, len - first);
+    s->len += len;
+    return len;
+}
 
 static void from_uart(void *ctx, const u8 *data, size_t len)
 {
@@ -30,10 +46,7 @@ static void from_uart(void *ctx, const u8 *data, size_t len)
     bool hold;
 
     lock_take(&s->lock);
-    len = MIN(len, SERIAL_BUFFER - s->len);
-    for (size_t i = 0; i < len; i++)
-        s->ring[(s->head + s->len + i) % SERIAL_BUFFER] = data[i];
-    s->len += len;
+    put_locked(s, data, len);
     hold = s->len >= SERIAL_HIGH && !s->throttled;
     if (hold)
         s->throttled = true;
@@ -45,27 +58,42 @@ static void from_uart(void *ctx, const u8 *data, size_t len)
 
 static void uart_room(void *ctx)
 {
+    serial_input_room(ctx);
+}
+
+static size_t uart_free(void *ctx)
+{
     struct serial *s = ctx;
 
-    loop_task_queue(s->loop, &s->room);
+    return pc_uart_room(s->pc, s->n);
 }
+
+static size_t uart_input(void *ctx, const u8 *data, size_t len)
+{
+    struct serial *s = ctx;
+
+    return pc_uart_rx(s->pc, s->n, data, len);
+}
+
+/* ---- the ring ---- */
 
 /* Copies out the oldest bytes without removing them. */
 static size_t peek(struct serial *s, u8 *out, size_t cap)
 {
-    size_t n;
+    size_t n, first;
 
     lock_take(&s->lock);
     n = MIN(s->len, cap);
-    for (size_t i = 0; i < n; i++)
-        out[i] = s->ring[(s->head + i) % SERIAL_BUFFER];
+    first = MIN(n, SERIAL_BUFFER - s->head);
+    memcpy(out, s->ring + s->head, first);
+    memcpy(out + first, s->ring, n - first);
     lock_drop(&s->lock);
     return n;
 }
 
 static void drop(struct serial *s, size_t n)
 {
-    bool release;
+    bool release, tell;
 
     lock_take(&s->lock);
     s->head = (s->head + n) % SERIAL_BUFFER;
@@ -73,9 +101,14 @@ static void drop(struct serial *s, size_t n)
     release = s->throttled && s->len <= SERIAL_LOW;
     if (release)
         s->throttled = false;
+    tell = s->hungry && s->len <= SERIAL_LOW;
+    if (tell)
+        s->hungry = false;
     lock_drop(&s->lock);
     if (release)
         s->throttle(s->throttle_ctx, false);
+    if (tell)
+        s->line.output_room(s->line.ctx);
 }
 
 static void deliver(void *arg)
@@ -141,6 +174,29 @@ void serial_attach(struct serial *s, struct pc *pc, unsigned n)
 {
     s->pc = pc;
     s->n = n;
+    s->line = (struct serial_line){.room = uart_free, .input = uart_input, .ctx = s};
+}
+
+void serial_attach_line(struct serial *s, const struct serial_line *line)
+{
+    s->line = *line;
+}
+
+size_t serial_output(struct serial *s, const u8 *data, size_t len)
+{
+    size_t n;
+
+    lock_take(&s->lock);
+    n = put_locked(s, data, len);
+    s->hungry |= n < len;
+    lock_drop(&s->lock);
+    loop_task_queue(s->loop, &s->deliver);
+    return n;
+}
+
+void serial_input_room(struct serial *s)
+{
+    loop_task_queue(s->loop, &s->room);
 }
 
 void serial_connect(struct serial *s, const struct serial_user *user)
@@ -148,6 +204,8 @@ void serial_connect(struct serial *s, const struct serial_user *user)
     s->connected = user != NULL;
     if (user)
         s->user = *user;
+    if (s->line.connected)
+        s->line.connected(s->line.ctx, s->connected);
     loop_task_queue(s->loop, &s->deliver);
 }
 
@@ -158,12 +216,12 @@ void serial_resume(struct serial *s)
 
 size_t serial_room(struct serial *s)
 {
-    return pc_uart_room(s->pc, s->n);
+    return s->line.room(s->line.ctx);
 }
 
 size_t serial_send(struct serial *s, const u8 *data, size_t len)
 {
-    return pc_uart_rx(s->pc, s->n, data, len);
+    return s->line.input(s->line.ctx, data, len);
 }
 
 bool serial_waiting(struct serial *s)

@@ -1,4 +1,4 @@
-/* serial.h - a serial port's bytes, carried between vCPU threads and the loop thread */
+/* serial.h - a serial or console port's bytes, carried between the guest's device and the loop */
 #pragma once
 
 #include "base/err.h"
@@ -21,6 +21,15 @@ struct serial_user {
     void *arg;
 };
 
+/* The guest's device, when it is not a UART. Any thread, without locks. */
+struct serial_line {
+    size_t (*room)(void *ctx);                              /* input bytes it takes now */
+    size_t (*input)(void *ctx, const u8 *data, size_t len); /* returns how many it took */
+    void (*output_room)(void *ctx);        /* serial_output takes bytes again after a short call */
+    void (*connected)(void *ctx, bool on); /* whether somebody consumes and produces */
+    void *ctx;
+};
+
 /* `throttle` holds up the guest (true) and lets it go on; called in pairs, any thread. */
 must_check int serial_create(struct serial **out, struct loop *loop,
                              void (*throttle)(void *ctx, bool on), void *ctx, struct err *e);
@@ -29,6 +38,13 @@ void serial_destroy(struct serial *s);
 /* The board's side. serial_attach names the UART that serial_send feeds. */
 void serial_backend(struct serial *s, struct pc_serial *out);
 void serial_attach(struct serial *s, struct pc *pc, unsigned n);
+/* ...or the line. */
+void serial_attach_line(struct serial *s, const struct serial_line *line);
+
+/* The line's side: output of the guest; returns how much was taken. Any thread. */
+size_t serial_output(struct serial *s, const u8 *data, size_t len);
+/* The line takes input again after a short serial_send(). Any thread. */
+void serial_input_room(struct serial *s);
 
 /* NULL: output vanishes (the initial state). Loop thread, or while the loop does not run. */
 void serial_connect(struct serial *s, const struct serial_user *user);

@@ -271,6 +271,7 @@ void machine_destroy(struct machine *m)
     devices_destroy(m);
     for (unsigned i = 0; i < MACHINE_SERIALS; i++)
         serial_destroy(m->serial[i]);
+    ports_destroy(m);
     if (m->mem)
         mem_destroy(m->mem);
     if (m->mmio)

@@ -176,8 +176,8 @@ static void test_control(void **state)
     assert_true(told(&m, 64, &len));
     assert_int_equal(m.event, RESIZE);
     assert_int_equal(len, 12);
-    assert_int_equal(m.more[0] | m.more[1] << 8, 43);
-    assert_int_equal(m.more[2] | m.more[3] << 8, 132);
+    assert_int_equal(m.more[0] | m.more[1] << 8, 132);
+    assert_int_equal(m.more[2] | m.more[3] << 8, 43);
     assert_false(told(&m, 64, &len));
 
     virtio_console_open(t.con, 1, true);
@@ -309,6 +309,29 @@ static void test_input_into_a_hole(void **state)
     assert_int_equal(len, 3);
 }
 
+/* Input that finds no buffer asks the driver to kick when it adds one: by event index. */
+static void test_no_buffer_asks_for_kicks(void **state)
+{
+    u64 event = drv_ring(4) + 0x8000 + 4 + 8 * 64;
+    u32 head, len;
+    u16 idx;
+
+    drv_start(&t.drv, MULTIPORT | BIT64(VIRTIO_F_EVENT_IDX), 64);
+    ports_up();
+    control(1, PORT_OPEN, 1);
+    give_input_buffer(4, 10);
+    assert_int_equal(virtio_console_input(t.con, 1, (const u8 *)"abcdefghijklmnop", 16), 16);
+    drv_settle(&t.drv);
+    assert_true(drv_used(&t.drv, 4, &head, &len));
+    assert_int_equal(len, 10);
+    drv_get(&t.drv, event, &idx, 2);
+    assert_int_equal(idx, 1);
+    virtio_console_open(t.con, 1, true);
+    drv_settle(&t.drv);
+    drv_get(&t.drv, drv_ring(2) + 0x8000 + 4 + 8 * 64, &idx, 2);
+    assert_int_equal(idx, t.drv.queue[2].avail_idx);
+}
+
 static void test_without_multiport(void **state)
 {
     u32 head, len;
@@ -385,6 +408,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_output_nobody_takes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_input_waits_for_the_guest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_input_into_a_hole, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_buffer_asks_for_kicks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_without_multiport, setup_plain, teardown),
         cmocka_unit_test_setup_teardown(test_reset_in_the_middle, setup, teardown),
         cmocka_unit_test_setup_teardown(test_snapshot, setup, teardown),

@@ -63,6 +63,39 @@ static bool host_open(struct virtio_console *c, unsigned port)
     return on;
 }
 
+/* ---- input on its way to the guest ---- */
+
+static u32 peek_input(struct virtio_console *c, unsigned port, u8 *out, u32 max)
+{
+    u32 n, first;
+
+    lock_take(&c->lock);
+    n = MIN(c->input_len[port], max);
+    first = MIN(n, CONSOLE_INPUT - c->input_head[port]);
+    memcpy(out, c->input[port] + c->input_head[port], first);
+    memcpy(out + first, c->input[port], n - first);
+    lock_drop(&c->lock);
+    return n;
+}
+
+/* At most n bytes. */
+static void drop_input(struct virtio_console *c, unsigned port, u32 n)
+{
+    const struct virtio_console_port *from = &c->cfg.port[port];
+    bool tell;
+
+    lock_take(&c->lock);
+    n = MIN(n, c->input_len[port]);
+    c->input_head[port] = (c->input_head[port] + n) % CONSOLE_INPUT;
+    c->input_len[port] -= n;
+    tell = n && c->hungry[port];
+    if (tell)
+        c->hungry[port] = false;
+    lock_drop(&c->lock);
+    if (tell && from->input_room)
+        from->input_room(from->ctx);
+}
+
 /* ---- control messages to the driver ---- */
 
 static u32 build_message(struct virtio_console *c, unsigned port, enum message msg,
@@ -78,14 +111,19 @@ static u32 build_message(struct virtio_console *c, unsigned port, enum message m
         memcpy(m->more, c->cfg.port[port].name, len);
         return CONTROL_BYTES + len;
     } else if (msg == MSG_RESIZE) {
-        /* The text has columns first; drivers read rows first. */
+        /* Columns first (5.3.6.2); Linux before 6.15 takes them for rows. */
         lock_take(&c->dev.lock);
-        memcpy(m->more, c->config + CFG_ROWS, 2);
-        memcpy(m->more + 2, c->config + CFG_COLS, 2);
+        memcpy(m->more, c->config + CFG_COLS, 4);
         lock_drop(&c->dev.lock);
         return CONTROL_BYTES + 4;
     }
     return CONTROL_BYTES;
+}
+
+/* The next buffer of the driver; when there is none it is asked to kick. */
+static bool next_buffer(struct virtq *q, struct virtq_chain *chain)
+{
+    return virtq_pop(q, chain) > 0 || (virtq_ask_kicks(q, true) && virtq_pop(q, chain) > 0);
 }
 
 /* False when the driver has no buffer for it. A buffer that is too small comes back empty. */
@@ -96,7 +134,7 @@ static bool send_message(struct virtio_console *c, unsigned port, enum message m
     struct control m;
     u32 len;
 
-    if (virtq_pop(q, &chain) <= 0)
+    if (!next_buffer(q, &chain))
         return false;
     len = build_message(c, port, msg, &m);
     c->pending[port] &= (u8)~BIT(msg);
@@ -131,11 +169,8 @@ static void port_ready(struct virtio_console *c, unsigned port)
 /* What the host had sent was for the process that closes it. */
 static void guest_opens(struct virtio_console *c, unsigned port, bool on)
 {
-    if (c->guest_open[port] && !on) {
-        lock_take(&c->lock);
-        c->input_len[port] = 0;
-        lock_drop(&c->lock);
-    }
+    if (c->guest_open[port] && !on)
+        drop_input(c, port, CONSOLE_INPUT);
     c->guest_open[port] = on;
 }
 
@@ -181,35 +216,6 @@ static s64 output(struct virtio_dev *d, struct virtq *q, struct virtq_chain *cha
     return 0;
 }
 
-static u32 peek_input(struct virtio_console *c, unsigned port, u8 *out, u32 max)
-{
-    u32 n, first;
-
-    lock_take(&c->lock);
-    n = MIN(c->input_len[port], max);
-    first = MIN(n, CONSOLE_INPUT - c->input_head[port]);
-    memcpy(out, c->input[port] + c->input_head[port], first);
-    memcpy(out + first, c->input[port], n - first);
-    lock_drop(&c->lock);
-    return n;
-}
-
-static void drop_input(struct virtio_console *c, unsigned port, u32 n)
-{
-    const struct virtio_console_port *from = &c->cfg.port[port];
-    bool tell;
-
-    lock_take(&c->lock);
-    c->input_head[port] = (c->input_head[port] + n) % CONSOLE_INPUT;
-    c->input_len[port] -= n;
-    tell = n && c->hungry[port];
-    if (tell)
-        c->hungry[port] = false;
-    lock_drop(&c->lock);
-    if (tell && from->input_room)
-        from->input_room(from->ctx);
-}
-
 static void feed(struct virtio_console *c, unsigned port)
 {
     unsigned n = input_queue(port);
@@ -219,7 +225,7 @@ static void feed(struct virtio_console *c, unsigned port)
 
     if (multiport(c) && !c->guest_open[port])
         return;
-    while (peek_input(c, port, bytes, 1) && virtq_pop(q, &chain) > 0) {
+    while (peek_input(c, port, bytes, 1) && next_buffer(q, &chain)) {
         u32 len = peek_input(c, port, bytes, MIN(chain.in_bytes, CONSOLE_INPUT));
 
         if (virtq_write(q, &chain, 0, bytes, len))
