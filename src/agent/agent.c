@@ -22,6 +22,7 @@
 #include "boot.h"
 #include "modules.h"
 #include "network.h"
+#include "port.h"
 #include "root.h"
 #include "serve.h"
 #include "shell.h"
@@ -84,12 +85,13 @@ static _Noreturn void run_as_init(void)
     set_up();
     signal_fd = open_signals(true);
     if (boot_param("ring3.agent", tty, sizeof(tty))) {
-        end = channel_open_tty(&channel, tty);
+        end = strcmp(tty, "port") ? channel_open_tty(&channel, tty)
+                                  : channel_open_port(&channel, PROTO_PORT);
         if (end == 0) {
             end = serve(&channel, signal_fd);
             channel_close(&channel);
         } else {
-            fprintf(stderr, "ring3-agent: /dev/%s: %s\n", tty, strerror(-end));
+            fprintf(stderr, "ring3-agent: %s: %s\n", tty, strerror(-end));
         }
     } else {
         end = shell_run(signal_fd);

@@ -1,6 +1,6 @@
 /* proto.h - what the monitor and the guest agent say to each other
  *
- * A byte stream (today a serial port) carries frames in both directions:
+ * A byte stream (a serial port, or the virtio console port PROTO_PORT) carries frames in both directions:
  *
  *     0      1      2          4
  *     +------+------+----------+-----------------+
@@ -35,6 +35,7 @@
 #include <stdint.h>
 
 #define PROTO_SYNC        "\nR3AGENT1\n"
+#define PROTO_PORT        "org.ring3.agent"
 #define PROTO_VERSION     1u
 #define PROTO_MAGIC       0xA3u
 #define PROTO_HEADER_SIZE 4u
