@@ -1,6 +1,6 @@
 /* proto.h - what the monitor and the guest agent say to each other
  *
- * A byte stream (a serial port, or the virtio console port PROTO_PORT) carries frames in both directions:
+ * A byte stream (a serial port, or the virtio console port PROTO_PORT) carries frames both ways:
  *
  *     0      1      2          4
  *     +------+------+----------+-----------------+
