@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +74,23 @@ static int mount_any(const char *device)
     return -1;
 }
 
+/* What takes over from a disk; one without it holds data, not a system. */
+static const char *const inits[] = {"/sbin/init", "/etc/init", "/bin/init"};
+#define INITS (sizeof(inits) / sizeof(inits[0]))
+
+static bool has_init(void)
+{
+    char path[64];
+    struct stat st;
+
+    for (size_t i = 0; i < INITS; i++) {
+        snprintf(path, sizeof(path), ROOT_MOUNT "%s", inits[i]);
+        if (lstat(path, &st) == 0) /* a link may lead to where the new root will be */
+            return true;
+    }
+    return false;
+}
+
 int root_mount(const char *device)
 {
     const struct timespec tick = {.tv_nsec = 5 * 1000 * 1000};
@@ -81,16 +99,19 @@ int root_mount(const char *device)
         nanosleep(&tick, NULL);
     mkdir("/mnt", 0755);
     mkdir(ROOT_MOUNT, 0755);
-    if (access(device, F_OK) == 0 && mount_any(device) == 0)
-        return 0;
-    complain("root", device);
+    if (access(device, F_OK) == 0 && mount_any(device) == 0) {
+        if (has_init())
+            return 0;
+        umount(ROOT_MOUNT);
+        errno = ENOENT;
+    }
+    complain("no system on", device);
     return -errno;
 }
 
 void root_enter(void)
 {
     static const char *const kept[] = {"/dev", "/proc", "/sys", "/run"};
-    static const char *const inits[] = {"/sbin/init", "/etc/init", "/bin/init", "/bin/sh"};
 
     for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
         char to[64];
@@ -106,7 +127,7 @@ void root_enter(void)
         complain("switch", "root");
         return;
     }
-    for (size_t i = 0; i < sizeof(inits) / sizeof(inits[0]); i++)
+    for (size_t i = 0; i < INITS; i++)
         execl(inits[i], inits[i], (char *)NULL);
     complain("init", "of the new root");
 }
