@@ -30,6 +30,7 @@ int main(int argc, char **argv)
     const char *name = argc > 1 ? argv[1] : "help";
 
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file limit of the user is an error of the disk */
     report_setup(false);
     if (argc < 2)
         return verb_help(0, argv), EXIT_USAGE;
