@@ -100,7 +100,7 @@ def file_system(way):
            (hashlib.md5(busybox * 5).hexdigest(), digest(way + ".img")))
 
 
-@test(few=True)
+@test()
 def file_system_by_page_cache():
     file_system("auto")
 
@@ -182,7 +182,7 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (700 * MIB, 700 * MIB))
 
 
-@test(few=True)
+@test()
 def errors_of_the_host_reach_the_guest():
     """Writes beyond the limit fail on the host: the guest hears of it, the machine lives on."""
     for way in ("auto", "threads"):
