@@ -46,3 +46,8 @@
 #define BLK_SEGS_MAX      254  /* data pieces of a request */
 #define BLK_RANGES_MAX    16   /* ranges in a discard or write-zeroes request */
 #define BLK_SERIAL_MAX    20   /* bytes of a serial number (ABI) */
+#define RNG_REQUEST_MAX     4096  /* bytes of entropy for one request */
+#define CONSOLE_PORTS_MAX   16    /* ports of a virtio console; two queues each */
+#define CONSOLE_NAME_MAX    64    /* bytes of a port's name */
+#define CONSOLE_INPUT       4096u /* bytes of input that wait for the guest, a port */
+#define BALLOON_REQUEST_MAX 65536 /* pages in one balloon request */

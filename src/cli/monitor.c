@@ -1,6 +1,7 @@
 /* monitor.c - a few commands for the person at the console (Ctrl-a c) */
 #include "cli/monitor.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,6 +47,31 @@ static void show_counter(void *arg, const char *name, u64 value)
     report_text("%-24s%llu\n", name, (unsigned long long)value);
 }
 
+static void show_balloon(struct machine *m)
+{
+    struct machine_balloon b;
+
+    if (machine_balloon_get(m, &b, NULL, NULL)) {
+        report_text("this machine has no balloon\n");
+        return;
+    }
+    report_text("the guest has %llu MiB, wanted %llu MiB; %llu MiB were given back so far\n",
+                (unsigned long long)b.has >> 20, (unsigned long long)b.wanted >> 20,
+                (unsigned long long)b.discarded >> 20);
+    (void)!machine_balloon_get(m, &b, show_counter, NULL);
+}
+
+static void set_balloon(struct machine *m, const char *size)
+{
+    u64 bytes;
+    int rc = parse_size(size, &bytes) ? machine_balloon_set(m, bytes) : -EINVAL;
+
+    if (rc == -ENODEV)
+        report_text("this machine has no balloon\n");
+    else if (rc)
+        report_text("'%s' is no size up to the memory of this machine (512M, 1G)\n", size);
+}
+
 static void run_command(struct monitor *mon, struct machine *m)
 {
     const char *line = mon->line;
@@ -56,6 +82,10 @@ static void run_command(struct monitor *mon, struct machine *m)
         machine_stats(m, show_counter, NULL);
     else if (!strcmp(line, "info status"))
         report_text("running, processor model %s\n", machine_cpu_model(m));
+    else if (!strcmp(line, "balloon"))
+        show_balloon(m);
+    else if (!strncmp(line, "balloon ", 8))
+        set_balloon(m, line + 8);
     else if (!strcmp(line, "powerdown"))
         report_text("%s", machine_power_button(m) ? "pressed\n" : "the guest does not listen\n");
     else if (!strcmp(line, "quit"))
@@ -63,7 +93,9 @@ static void run_command(struct monitor *mon, struct machine *m)
     else if (!strcmp(line, "cont"))
         mon->active = false;
     else if (*line)
-        report_text("commands: info registers, info status, info stats, powerdown, quit, cont\n");
+        report_text(
+            "commands: info registers, info status, info stats, balloon [SIZE], powerdown, quit, "
+            "cont\n");
 }
 
 void monitor_toggle(struct monitor *mon)

@@ -185,11 +185,11 @@ static int configure(struct run *r, struct err *e)
     r->cfg.serial[0] = r->cfg.serial[1] = true;
     r->cfg.debug_exit_port = (int)o->debug_exit;
     r->cfg.testdev = o->testdev;
-    r->cfg.rng = !o->script;
     memcpy(r->cfg.net, r->net.net, sizeof(r->cfg.net));
     r->cfg.nets = r->net.nets;
     r->cfg.disk = r->disks.item;
     r->cfg.disks = r->disks.count;
+    r->cfg.rng = r->cfg.balloon = !o->script;
     return o->script ? 0 : ports_configure(o, o->command != NULL, &r->cfg, e);
 }
 

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "dev/virtio/net.h"
+#include "dev/virtio/balloon.h"
 #include "dev/virtio/rng.h"
 #include "dev/virtio/blk.h"
 #include "host/iothread.h"
@@ -139,12 +140,29 @@ static int make_disks(struct machine *m, const struct machine_config *cfg, struc
     return rc;
 }
 
+static int make_balloon(struct machine *m, const struct machine_config *cfg, struct err *e)
+{
+    struct virtio_balloon *dev;
+    struct device *d = NULL;
+    int rc;
+
+    if (!cfg->balloon)
+        return 0;
+    rc = device_new(m, "balloon", &d, e);
+    if (!rc)
+        rc = virtio_balloon_create(m->mem, iothread_loop(d->io), &dev, e);
+    if (rc)
+        return rc;
+    m->balloon = dev;
+    return device_plug(m, d, &dev->dev, virtio_balloon_destroy, &virtio_balloon_snap, e);
+}
+
 /* ---- all of them, in the order of their slots ---- */
 
 typedef int make_fn(struct machine *m, const struct machine_config *cfg, struct err *e);
 
 static make_fn *const makers[] = {
-    make_rng, make_nics, make_disks, ports_create, NULL,
+    make_rng, make_nics, make_disks, ports_create, NULL, make_rng, ports_create, make_balloon, NULL,
 };
 
 int devices_create(struct machine *m, const struct machine_config *cfg, struct err *e)

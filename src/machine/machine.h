@@ -56,6 +56,7 @@ struct machine_config {
 
     struct machine_net net[NICS_MAX];
     unsigned nets;
+    bool balloon;                            /* virtio memory balloon */
     bool rng;                                /* virtio entropy device */
     bool console;                            /* virtio console: port 0, and ports of these names */
     const char *port[CONSOLE_PORTS_MAX - 1]; /* must outlive the machine */
@@ -97,6 +98,18 @@ struct serial *machine_port(struct machine *m, unsigned n);
 void machine_ports_settle(struct machine *m);
 /* The size of the terminal at port 0. */
 void machine_console_resize(struct machine *m, u16 cols, u16 rows);
+/* Asks the guest to get along with ram_bytes (at most what the machine has); the rest goes into
+ * its balloon, and so back to the host. -ENODEV without a balloon, -EINVAL when out of range. Any
+ * thread. */
+must_check int machine_balloon_set(struct machine *m, u64 ram_bytes);
+/* Bytes; `discarded` were given back to the host since power-on, reported free pages included. */
+struct machine_balloon {
+    u64 wanted, has, discarded;
+};
+/* Also what the guest says of its memory (bytes, events), which is at least one call old. -ENODEV
+ * without a balloon. Any thread. */
+must_check int machine_balloon_get(struct machine *m, struct machine_balloon *out,
+                                   void (*emit)(void *arg, const char *name, u64 value), void *arg);
 const char *machine_cpu_model(const struct machine *m);
 
 /* Starts the vCPUs, runs the event loop on the calling thread and returns when the machine ended,

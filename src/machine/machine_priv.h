@@ -64,6 +64,7 @@ struct machine {
     struct devices devices;
     struct serial *serial[MACHINE_SERIALS];
     struct machine_port port[CONSOLE_PORTS_MAX];
+    struct virtio_balloon *balloon; /* NULL: there is none */
     struct iothread *port_io; /* NULL: there are no ports */
     struct e820_map map;
     u64 ram_bytes;

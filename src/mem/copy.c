@@ -1,6 +1,7 @@
 /* copy.c - bounded copies into and out of guest memory, and the code pages they may hit */
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/checked.h"
 #include "mem/slots.h"
@@ -118,6 +119,14 @@ static void fill_piece(struct mem *m, const struct slot *s, u64 off, u64 len, vo
     wrote(m, s, off, len);
 }
 
+/* The host may refuse to take the pages (a sealed or pinned file); they are zeroed all the same. */
+static void discard_piece(struct mem *m, const struct slot *s, u64 off, u64 len, void *ctx)
+{
+    if (madvise(s->hva + off, len, MADV_REMOVE) < 0)
+        memset(s->hva + off, 0, len);
+    wrote(m, s, off, len);
+}
+
 static void wrote_piece(struct mem *m, const struct slot *s, u64 off, u64 len, void *ctx)
 {
     wrote(m, s, off, len);
@@ -145,6 +154,13 @@ void *mem_range(struct mem *m, u64 gpa, u64 len, bool write)
     if (!slot_find(m, gpa, &s) || !range_ok(gpa - s.gpa, len, s.size))
         return NULL;
     return write && s.flags & MEM_ROM ? NULL : s.hva + (gpa - s.gpa);
+}
+
+int mem_discard(struct mem *m, u64 gpa, u64 len)
+{
+    if ((gpa | len) & PAGE_MASK)
+        return -EINVAL;
+    return walk(m, gpa, len, MEM_ROM, discard_piece, NULL);
 }
 
 void mem_written(struct mem *m, u64 gpa, u64 len)

@@ -71,6 +71,10 @@ void *mem_page_near(struct mem *m, struct mem_hint *hint, u64 gpa, bool write, u
 must_check int mem_read(struct mem *m, u64 gpa, void *buf, u64 len);
 must_check int mem_write(struct mem *m, u64 gpa, const void *buf, u64 len);
 must_check int mem_fill(struct mem *m, u64 gpa, u8 byte, u64 len);
+/* Gives whole pages back to the host: they read as zeros until something is written. Pointers to
+ * them stay good. -EINVAL when not page-aligned, -EFAULT as mem_write, and then nothing happened.
+ * Marks dirty and reports code pages. Any thread. */
+must_check int mem_discard(struct mem *m, u64 gpa, u64 len);
 /* The host address of gpa..gpa+len-1 for a device's scatter-gather I/O, or NULL when the range does
  * not lie in one slot of RAM (or, with `write`, in one that is not ROM). Lives until `remapped`;
  * after writing call mem_written. Any thread; lock-free. */

@@ -374,6 +374,57 @@ static void test_readers_while_slots_change(void **state)
     }
 }
 
+static u64 blocks(struct fixture *f, size_t slot)
+{
+    struct mem_slot_info info[8];
+    struct stat st;
+
+    assert_true(mem_slots(f->m, info, 8) > slot);
+    assert_int_equal(fstat(info[slot].fd, &st), 0);
+    return (u64)st.st_blocks * 512;
+}
+
+static void test_discard(void **state)
+{
+    struct fixture *f = *state;
+    u8 byte, map[512];
+    u64 before;
+
+    assert_int_equal(mem_fill(f->m, 4 * GiB, 0xaa, 16 * MiB), 0);
+    before = blocks(f, 3);
+    assert_true(before >= 16 * MiB);
+    assert_int_equal(mem_dirty_start(f->m), 0);
+    mem_code_mark(f->m, 4 * GiB + 4 * MiB);
+    f->seen = (struct seen){0};
+    assert_int_equal(mem_discard(f->m, 4 * GiB + 4 * MiB, 8 * MiB), 0);
+    assert_true(blocks(f, 3) <= before - 8 * MiB);
+    assert_int_equal(f->seen.code, 1);
+    assert_int_equal(f->seen.gpa, 4 * GiB + 4 * MiB);
+    assert_int_equal(mem_dirty_fetch(f->m, 4 * GiB, map, sizeof(map)), 0);
+    assert_int_equal(map[127], 0);
+    assert_int_equal(map[128], 0xff);
+    assert_int_equal(map[383], 0xff);
+    assert_int_equal(map[384], 0);
+    assert_int_equal(mem_read(f->m, 4 * GiB + 4 * MiB, &byte, 1), 0);
+    assert_int_equal(byte, 0);
+    assert_int_equal(mem_read(f->m, 4 * GiB + 4 * MiB - 1, &byte, 1), 0);
+    assert_int_equal(byte, 0xaa);
+    assert_int_equal(mem_read(f->m, 4 * GiB + 12 * MiB, &byte, 1), 0);
+    assert_int_equal(byte, 0xaa);
+    /* Memory that comes back can be used again. */
+    assert_int_equal(mem_fill(f->m, 4 * GiB + 4 * MiB, 0x55, 100), 0);
+
+    assert_int_equal(mem_discard(f->m, 4 * GiB + 1, 0x1000), -EINVAL);
+    assert_int_equal(mem_discard(f->m, 4 * GiB, 100), -EINVAL);
+    assert_int_equal(mem_discard(f->m, 0x10000, 0x1000), -EFAULT); /* ROM */
+    assert_int_equal(mem_fill(f->m, 0xf000, 0xbb, 0x1000), 0);
+    assert_int_equal(mem_discard(f->m, 0xf000, 0x2000), -EFAULT); /* all or nothing */
+    assert_int_equal(mem_read(f->m, 0xf000, &byte, 1), 0);
+    assert_int_equal(byte, 0xbb);
+    assert_int_equal(mem_discard(f->m, UINT64_MAX & ~0xfffull, 0x2000), -EFAULT);
+    assert_int_equal(mem_discard(f->m, 5 * GiB, 0x1000), -EFAULT);
+}
+
 static void test_huge_slot_costs_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -398,7 +449,7 @@ int main(void)
         T(test_copies), T(test_copies_cross_slots), T(test_copies_all_or_nothing),
         T(test_dirty_log), T(test_code_pages), T(test_delete_and_reuse),
         T(test_endless_remapping_is_free), T(test_listeners), T(test_readers_while_slots_change),
-        T(test_huge_slot_costs_nothing),
+        T(test_discard), T(test_huge_slot_costs_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
