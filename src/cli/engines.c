@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 const struct engine_row engine_rows[] = {
-    {"kvm", "hardware virtualization by the host's KVM", NULL, true},
+    {"kvm", "hardware virtualization by the host's KVM", &engine_kvm, true},
     {"bt", "binary translation, needs nothing of the host", &engine_bt, true},
     {"interp", "interpreter, exact and slow, works everywhere", &engine_interp, true},
     {"script", "no processor: replays port and memory accesses", &engine_script, false},

@@ -114,4 +114,5 @@ struct engine {
 
 extern const struct engine engine_bt;
 extern const struct engine engine_interp;
+extern const struct engine engine_kvm;
 extern const struct engine engine_script;

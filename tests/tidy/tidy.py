@@ -34,6 +34,7 @@ ARROWS = {
 # Single files that may be included against the arrows: (room, header).
 DOORS = {
     ("engine/bt", "engine/interp/step.h"),
+    ("engine/kvm", "engine/interp/step.h"),
     ("engine/script", "host/clock.h"),  # the engine that steps the clock
     ("ctl", "agent/proto.h"),
     ("ctl", "agent/frame.h"),

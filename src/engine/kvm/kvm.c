@@ -1,0 +1,357 @@
+/* kvm.c - engine kvm: a VM and its vCPUs by the host's KVM */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "base/log.h"
+#include "engine/kvm/probe.h"
+#include "engine/kvm/vcpu.h"
+
+#define CPUID_MAX 256 /* entries of KVM_GET_SUPPORTED_CPUID */
+
+/* Three pages for a TSS and one for page tables, for Intel processors that cannot run real mode.
+ * Nothing of the board is there. */
+#define TSS_GPA          0xfeffc000ul
+#define IDENTITY_MAP_GPA 0xfeffb000ull
+
+#define MSR_ARCH_CAPABILITIES 0x10au
+
+static const char *const stat_names[KVM_STATS] = {
+#define KVM_STAT(id, name) name,
+#include "engine/kvm/stats.def"
+#undef KVM_STAT
+};
+
+/* ---- VM ---- */
+
+static void on_remapped(void *ctx, u64 gpa, u64 len)
+{
+    (void)kvm_slots_sync(ctx); /* a refusal is remembered, and ends the vCPUs' runs */
+}
+
+static int extension(const struct engine_vm *vm, unsigned cap)
+{
+    return kvm_ioctl_count(vm->kvm, KVM_CHECK_EXTENSION, (void *)(uintptr_t)cap);
+}
+
+static int check_extensions(struct engine_vm *vm, struct err *e)
+{
+    static const struct {
+        unsigned cap;
+        const char *name;
+    } needed[] = {
+        {KVM_CAP_USER_MEMORY, "user memory"},
+        {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"},
+        {KVM_CAP_READONLY_MEM, "read-only memory"},
+        {KVM_CAP_X86_USER_SPACE_MSR, "MSRs in user space"},
+        {KVM_CAP_X86_MSR_FILTER, "an MSR filter"},
+        {KVM_CAP_VCPU_EVENTS, "vCPU events"},
+        {KVM_CAP_DEBUGREGS, "debug registers"},
+        {KVM_CAP_XSAVE, "the XSAVE state"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
+        if (extension(vm, needed[i].cap) <= 0)
+            return err_set(e, ENOSYS,
+                           "engine kvm: this host's KVM does not offer %s; Linux 5.10 or newer is "
+                           "needed; use -e bt",
+                           needed[i].name);
+    vm->sregs2 = extension(vm, KVM_CAP_SREGS2) > 0;
+    vm->xcrs = extension(vm, KVM_CAP_XCRS) > 0;
+    return 0;
+}
+
+/* Flaws that this host's processor does not have; to others the guest must attend itself. */
+static void limit_capabilities(struct engine_vm *vm)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } b = {.head.nmsrs = 1, .entry.index = MSR_ARCH_CAPABILITIES};
+    bool known = extension(vm, KVM_CAP_GET_MSR_FEATURES) > 0 &&
+                 kvm_ioctl_count(vm->kvm, KVM_GET_MSRS, &b) == 1;
+
+    vm->cpuid.arch_capabilities &= known ? b.entry.data : 0;
+}
+
+static int load_cpuid(struct engine_vm *vm, struct err *e)
+{
+    int rc;
+
+    vm->supported =
+        calloc(1, sizeof(*vm->supported) + CPUID_MAX * sizeof(vm->supported->entries[0]));
+    if (!vm->supported)
+        return err_set(e, ENOMEM, "engine kvm: no memory for CPUID leaves");
+    vm->supported->nent = CPUID_MAX;
+    rc = kvm_ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, vm->supported);
+    if (rc)
+        return err_set(e, -rc, "engine kvm: the kernel does not say which CPUID leaves it has: %s",
+                       strerror(-rc));
+    vm->cpuid = *vm->cfg.cpuid;
+    kvm_cpuid_limit(vm);
+    limit_capabilities(vm);
+    return 0;
+}
+
+/* The size of the shared pages, and the XSAVE components that images may have. */
+static int load_sizes(struct engine_vm *vm, struct err *e)
+{
+    int bytes = kvm_ioctl_count(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
+
+    if (bytes < (int)sizeof(struct kvm_run))
+        return err_set(e, EIO, "engine kvm: the kernel's vCPU page is too small (%d bytes)", bytes);
+    vm->run_bytes = (size_t)bytes;
+    vm->xcomponents = XCR0_X87 | XCR0_SSE;
+    for (u32 i = 0; i < vm->supported->nent; i++) {
+        const struct kvm_cpuid_entry2 *leaf = &vm->supported->entries[i];
+
+        if (leaf->function == 0xd && leaf->index == 0)
+            vm->xcomponents |= leaf->eax & XCR0_AVX;
+    }
+    return 0;
+}
+
+static int open_vm(struct engine_vm *vm, struct err *e)
+{
+    u64 identity = IDENTITY_MAP_GPA;
+
+    vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (vm->kvm < 0)
+        return err_set(e, errno, "engine kvm: /dev/kvm: %s; see ring3 doctor", strerror(errno));
+    vm->fd = kvm_ioctl_count(vm->kvm, KVM_CREATE_VM, NULL);
+    if (vm->fd < 0)
+        return err_set(e, -vm->fd, "engine kvm: cannot create a VM: %s; see ring3 doctor",
+                       strerror(-vm->fd));
+    /* AMD processors need neither. */
+    (void)kvm_ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
+    (void)kvm_ioctl(vm->fd, KVM_SET_TSS_ADDR, (void *)TSS_GPA);
+    return 0;
+}
+
+static void nothing(int sig)
+{
+}
+
+/* The signal only has to end KVM_RUN. */
+static void catch_signal(void)
+{
+    struct sigaction sa = {.sa_handler = nothing};
+
+    ASSERT(sigaction(kvm_signal(), &sa, NULL) == 0);
+}
+
+static void vm_destroy(struct engine_vm *vm)
+{
+    if (!vm)
+        return;
+    if (vm->listening)
+        mem_unlisten(vm->cfg.mem, vm);
+    if (vm->fd >= 0)
+        close(vm->fd);
+    if (vm->kvm >= 0)
+        close(vm->kvm);
+    free(vm->supported);
+    lock_destroy(&vm->slot_lock);
+    lock_destroy(&vm->tsc_lock);
+    free(vm);
+}
+
+static int build(struct engine_vm *vm, struct err *e)
+{
+    struct mem_listener listener = {.remapped = on_remapped, .ctx = vm};
+    int rc = open_vm(vm, e);
+
+    if (!rc)
+        rc = check_extensions(vm, e);
+    if (!rc)
+        rc = load_cpuid(vm, e);
+    if (!rc)
+        rc = load_sizes(vm, e);
+    if (!rc)
+        rc = kvm_msr_init(vm, e);
+    if (rc)
+        return rc;
+    rc = mem_listen(vm->cfg.mem, &listener);
+    if (rc)
+        return err_set(e, -rc, "engine kvm: too many memory listeners");
+    vm->listening = true;
+    rc = kvm_slots_sync(vm);
+    return rc ? err_set(e, -rc, "engine kvm: the kernel refuses the guest's memory: %s",
+                        strerror(-rc))
+              : 0;
+}
+
+static int vm_create(const struct engine_vm_config *cfg, struct engine_vm **out, struct err *e)
+{
+    struct engine_vm *vm = calloc(1, sizeof(*vm));
+    int rc;
+
+    if (!vm)
+        return err_set(e, ENOMEM, "no memory for a VM");
+    vm->cfg = *cfg;
+    vm->kvm = vm->fd = -1;
+    lock_init(&vm->slot_lock);
+    lock_init(&vm->tsc_lock);
+    vm->ops = world_ops;
+    vm->ops.nmi_take = kvm_nmi_take;
+    catch_signal();
+    rc = build(vm, e);
+    if (rc) {
+        vm_destroy(vm);
+        return rc;
+    }
+    *out = vm;
+    return 0;
+}
+
+/* ---- vCPUs ---- */
+
+static void vcpu_destroy(struct engine_vcpu *v)
+{
+    if (!v)
+        return;
+    if (v->run)
+        munmap(v->run, v->vm->run_bytes);
+    if (v->fd >= 0)
+        close(v->fd);
+    if (v->cpu)
+        x86_cpu_fini(v->cpu);
+    free(v->cpu);
+    free(v);
+}
+
+/* Nothing is cached from pages here, so nobody marks them as code. */
+static void no_code(void *ctx, u64 gpa, unsigned size)
+{
+}
+
+static int init_cpu(struct engine_vcpu *v)
+{
+    struct engine_vm *vm = v->vm;
+
+    v->cpu = aligned_alloc(64, align_up(sizeof(*v->cpu), 64));
+    if (!v->cpu)
+        return -ENOMEM;
+    memset(v->cpu, 0, sizeof(*v->cpu));
+    v->world = (struct world){.cpu = v->cpu,
+                              .mem = vm->cfg.mem,
+                              .pio = vm->cfg.pio,
+                              .mmio = vm->cfg.mmio,
+                              .env = v->env,
+                              .code_write = no_code,
+                              .code_ctx = v};
+    x86_cpu_init(v->cpu, &vm->ops, &v->world, &vm->cpuid);
+    v->cpu->apic_id = v->id;
+    return 0;
+}
+
+static int init_kernel_vcpu(struct engine_vcpu *v)
+{
+    struct engine_vm *vm = v->vm;
+    struct kvm_sregs sregs;
+    int rc;
+
+    v->fd = kvm_ioctl_count(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)v->id);
+    if (v->fd < 0)
+        return v->fd;
+    v->run = mmap(NULL, vm->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+    if (v->run == MAP_FAILED) {
+        v->run = NULL;
+        return -errno;
+    }
+    rc = kvm_cpuid_set(v);
+    if (!rc)
+        rc = kvm_ioctl(v->fd, KVM_GET_SREGS, &sregs);
+    if (!rc)
+        v->apic_base = sregs.apic_base;
+    if (!rc)
+        kvm_tsc_rate(v);
+    return rc;
+}
+
+static int vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_env *env,
+                       struct engine_vcpu **out, struct err *e)
+{
+    struct engine_vcpu *v = calloc(1, sizeof(*v));
+    int rc;
+
+    if (!v)
+        return err_set(e, ENOMEM, "no memory for vCPU %u", id);
+    v->vm = vm;
+    v->id = id;
+    v->env = env;
+    v->fd = -1;
+    rc = init_cpu(v);
+    if (!rc)
+        rc = init_kernel_vcpu(v);
+    if (rc) {
+        vcpu_destroy(v);
+        return err_set(e, -rc, "engine kvm: cannot create vCPU %u: %s", id, strerror(-rc));
+    }
+    *out = v;
+    return 0;
+}
+
+static void kick(struct engine_vcpu *v)
+{
+    kvm_look(v, LOOK_KICK);
+}
+
+static void attention(struct engine_vcpu *v)
+{
+    kvm_look(v, LOOK_EVENT);
+}
+
+/* Should the kernel not give the state away the last one known is handed out, and the vCPU does not
+ * run again. */
+static void get_state(struct engine_vcpu *v, struct x86_state *s)
+{
+    if (kvm_state_out(v, &v->err)) {
+        v->failed = true;
+        log_msg(LOG_ERROR, "%s", v->err.msg);
+    }
+    *s = v->cpu->s;
+}
+
+static int set_state(struct engine_vcpu *v, const struct x86_state *s, struct err *e)
+{
+    int rc = x86_state_check(s, e);
+
+    if (rc)
+        return rc;
+    rc = kvm_state_out(v, e); /* completes what the kernel has begun */
+    if (rc)
+        return rc;
+    v->nmis = 0;
+    x86_cpu_set_state(v->cpu, s);
+    return 0;
+}
+
+static void stats(struct engine_vm *vm, void (*emit)(void *arg, const char *name, u64 value),
+                  void *arg)
+{
+    for (unsigned i = 0; i < KVM_STATS; i++)
+        emit(arg, stat_names[i], __atomic_load_n(&vm->stat[i], __ATOMIC_RELAXED));
+}
+
+const struct engine engine_kvm = {
+    .name = "kvm",
+    .summary = "hardware virtualization by the host's KVM",
+    .probe = kvm_probe,
+    .vm_create = vm_create,
+    .vm_destroy = vm_destroy,
+    .vcpu_create = vcpu_create,
+    .vcpu_destroy = vcpu_destroy,
+    .vcpu_run = kvm_vcpu_run,
+    .vcpu_kick = kick,
+    .vcpu_attention = attention,
+    .vcpu_get_state = get_state,
+    .vcpu_set_state = set_state,
+    .stats = stats,
+};
