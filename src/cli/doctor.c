@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/engines.h"
 #include "cli/guest.h"
@@ -10,11 +11,6 @@
 #include "cli/report.h"
 #include "cli/verbs.h"
 #include "x86/cpuid.h"
-
-static const char *state_of(const struct engine_row *row, int rc)
-{
-    return rc == 0 ? "works" : row->engine ? "does not work" : "not built";
-}
 
 static void print_text(void)
 {
@@ -25,10 +21,10 @@ static void print_text(void)
     printf("ring3 %s\n\nEngines:\n", RING3_VERSION);
     for (const struct engine_row *row = engine_rows; row->name; row++) {
         struct err reason = {0};
-        int rc = engine_probe(row, &reason);
+        enum engine_verdict v = engine_probe(row, &reason);
 
-        printf("  %-8s%-15s%s\n", row->name, state_of(row, rc), row->summary);
-        if (rc)
+        printf("  %-8s%-15s%s\n", row->name, v ? engine_verdict_name(v) : "works", row->summary);
+        if (v)
             printf("  %-8s%s\n", "", reason.msg);
     }
     kvm_node(node, sizeof(node));
@@ -58,11 +54,12 @@ static void print_json(void)
 
     for (const struct engine_row *row = engine_rows; row->name; row++) {
         struct err reason = {0};
-        int rc = engine_probe(row, &reason);
+        enum engine_verdict v = engine_probe(row, &reason);
 
-        json_array_append_new(engines, json_pack("{s:s, s:b, s:b, s:s, s:s}", "name", row->name,
-                                                 "built", row->engine != NULL, "works", rc == 0,
-                                                 "summary", row->summary, "reason", reason.msg));
+        json_array_append_new(engines,
+                              json_pack("{s:s, s:b, s:s, s:s, s:s}", "name", row->name, "works",
+                                        v == ENGINE_WORKS, "verdict", engine_verdict_name(v),
+                                        "summary", row->summary, "reason", reason.msg));
     }
     for (const struct x86_model_name *m = x86_model_names; m->name; m++) {
         struct x86_cpuid_model model;
@@ -81,6 +78,7 @@ static void print_json(void)
 
 int verb_doctor(int argc, char **argv)
 {
+    const struct engine_row *row;
     struct options o;
     struct err e = {0};
 
@@ -92,9 +90,16 @@ int verb_doctor(int argc, char **argv)
         (void)err_set(&e, EINVAL, "doctor takes no arguments");
         return report_usage("doctor", &e);
     }
+    row = o.engine && strcmp(o.engine, "auto") ? engine_by_name(o.engine) : NULL;
+    if (!row && o.engine && strcmp(o.engine, "auto")) {
+        (void)err_set(&e, EINVAL,
+                      "option --engine: unknown engine '%s' (auto, kvm, bt, interp or script)",
+                      o.engine);
+        return report_usage("doctor", &e);
+    }
     if (o.json)
         print_json();
     else
         print_text();
-    return EXIT_CLEAN;
+    return row && engine_probe(row, NULL) ? EXIT_FAILED : EXIT_CLEAN;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,19 +36,27 @@ void kvm_node(char *text, size_t size)
     snprintf(text, size, "/dev/kvm exists and opens");
 }
 
-int engine_probe(const struct engine_row *row, struct err *e)
+enum engine_verdict engine_probe(const struct engine_row *row, struct err *e)
 {
-    char node[160];
+    enum engine_verdict v = row->engine->probe(e);
 
-    if (row->engine)
-        return row->engine->probe ? row->engine->probe(e) : 0;
-    if (strcmp(row->name, "kvm"))
-        return err_set(e, ENOSYS, "engine %s: not built in this version; use -e bt", row->name);
-    kvm_node(node, sizeof(node));
-    return err_set(e, ENOSYS, "engine kvm: not built in this version; use -e bt (%s)", node);
+    if (v)
+        err_prefix(e, "engine %s", row->name);
+    return v;
 }
 
-static const struct engine_row *by_name(const char *name)
+const char *engine_verdict_name(enum engine_verdict v)
+{
+    static const char *const names[] = {
+#define ENGINE_VERDICT(id, name) name,
+#include "engine/verdicts.def"
+#undef ENGINE_VERDICT
+    };
+
+    return names[v];
+}
+
+const struct engine_row *engine_by_name(const char *name)
 {
     for (const struct engine_row *row = engine_rows; row->name; row++)
         if (!strcmp(row->name, name))
@@ -55,16 +64,16 @@ static const struct engine_row *by_name(const char *name)
     return NULL;
 }
 
-static void add_text(char *text, size_t size, const char *fmt, const char *a, const char *b)
+static void add_text(char *text, size_t size, const char *between, const char *more)
 {
     size_t at = strlen(text);
 
-    snprintf(text + at, size - at, fmt, a, b);
+    snprintf(text + at, size - at, "%s%.500s", between, more);
 }
 
 static int choose_auto(const struct engine_row **out, char *why, size_t size, struct err *e)
 {
-    char passed[512] = "";
+    char passed[768] = "";
 
     for (const struct engine_row *row = engine_rows; row->name; row++) {
         struct err reason = {0};
@@ -77,8 +86,7 @@ static int choose_auto(const struct engine_row **out, char *why, size_t size, st
             *out = row;
             return 0;
         }
-        add_text(passed, sizeof(passed), *passed ? ", %s: %s" : "%s: %s", row->name,
-                 row->engine ? reason.msg : "not built in this version");
+        add_text(passed, sizeof(passed), *passed ? "; not " : "not ", reason.msg);
     }
     return err_set(e, ENOSYS, "no engine works here: %s; see ring3 doctor", passed);
 }
@@ -87,15 +95,22 @@ int engine_choose(const char *name, const struct engine_row **out, char *why, si
                   struct err *e)
 {
     const struct engine_row *row;
+    enum engine_verdict verdict;
+    struct err reason = {0};
 
     *why = '\0';
     if (!name || !strcmp(name, "auto"))
         return choose_auto(out, why, size, e);
-    row = by_name(name);
+    row = engine_by_name(name);
     if (!row)
         return err_set(e, EINVAL,
                        "option --engine: unknown engine '%s' (auto, kvm, bt, interp or script)",
                        name);
     *out = row;
-    return engine_probe(row, e);
+    verdict = engine_probe(row, &reason);
+    if (verdict == ENGINE_EMULATES && getenv("RING3_KVM_UNCHECKED")) {
+        snprintf(why, size, "%s (going on: RING3_KVM_UNCHECKED is set)", reason.msg);
+        return 0;
+    }
+    return verdict ? err_set(e, reason.code, "%s", reason.msg) : 0;
 }

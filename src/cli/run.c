@@ -39,8 +39,7 @@ static bool listed_choices(const struct options *o)
     if (engines)
         printf("%-10s%s\n", "auto", "the first of the following that works here (default)");
     for (const struct engine_row *row = engine_rows; engines && row->name; row++)
-        printf("%-10s%s%s\n", row->name, row->summary,
-               row->engine ? "" : " (not built in this version)");
+        printf("%-10s%s\n", row->name, row->summary);
     for (const struct x86_model_name *m = x86_model_names; cpus && m->name; m++)
         printf("%-10s%s\n", m->name, m->summary);
     return engines || cpus;

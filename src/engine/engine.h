@@ -51,8 +51,8 @@ struct engine_vm_config {
     struct mem *mem;
     struct bus *pio;
     struct bus *mmio;
-    const struct x86_cpuid_model *cpuid;       /* lives as long as the VM */
-    const char *script;                        /* engine script: the program text; else NULL */
+    const struct x86_cpuid_model *cpuid; /* lives as long as the VM */
+    const char *script;                  /* engine script: the program text; else NULL */
     struct bt_config bt;
     struct clock *clock;                       /* engine script steps it; others ignore it */
     void (*step)(struct clock *clock, u64 ns); /* engine script: how; others ignore it */
@@ -71,6 +71,13 @@ struct vcpu_exit {
     struct err err;
 };
 
+/* What a probe found; 0 is ENGINE_WORKS. */
+enum engine_verdict {
+#define ENGINE_VERDICT(id, name) ENGINE_##id,
+#include "engine/verdicts.def"
+#undef ENGINE_VERDICT
+};
+
 struct engine_vm; /* each engine's own */
 struct engine_vcpu;
 
@@ -79,9 +86,8 @@ struct engine {
     const char *name;
     const char *summary; /* one line for --help and doctor */
 
-    /* Whether it can run here, found by running something. 0, or -errno and *e with reason and
-     * mend. */
-    int (*probe)(struct err *e);
+    /* Whether it can run here, found by running something. Else *e has the reason and the mend. */
+    enum engine_verdict (*probe)(struct err *e);
 
     int (*vm_create)(const struct engine_vm_config *cfg, struct engine_vm **out, struct err *e);
     void (*vm_destroy)(struct engine_vm *vm); /* after all its vCPUs */

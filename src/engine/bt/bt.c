@@ -203,9 +203,9 @@ static void bt_run(struct engine_vcpu *v, struct vcpu_exit *exit)
 
 /* --- engine ----------------------------------------------------------------------------------- */
 
-static int bt_probe(struct err *e)
+static enum engine_verdict bt_probe(struct err *e)
 {
-    return 0;
+    return ENGINE_WORKS;
 }
 
 static int bt_vm_create(const struct engine_vm_config *cfg, struct engine_vm **out, struct err *e)

@@ -230,9 +230,9 @@ static void interp_run(struct engine_vcpu *v, struct vcpu_exit *exit)
 
 /* --- engine ----------------------------------------------------------------------------------- */
 
-static int interp_probe(struct err *e)
+static enum engine_verdict interp_probe(struct err *e)
 {
-    return 0;
+    return ENGINE_WORKS;
 }
 
 static int interp_vm_create(const struct engine_vm_config *cfg, struct engine_vm **out,

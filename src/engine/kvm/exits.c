@@ -71,7 +71,8 @@ static enum kvm_next exit_mmio(struct engine_vcpu *v, struct err *e)
 
 static enum kvm_next unknown(struct engine_vcpu *v, struct err *e)
 {
-    (void)err_set(e, EIO, "engine kvm: vCPU %u stopped with KVM exit reason %u, which ring3 does not know",
+    (void)err_set(e, EIO,
+                  "engine kvm: vCPU %u stopped with KVM exit reason %u, which ring3 does not know",
                   v->id, v->run->exit_reason);
     return NEXT_FAILED;
 }

@@ -25,11 +25,11 @@ struct kvm_slot {
 
 struct engine_vm {
     struct engine_vm_config cfg;
-    int kvm, fd;                    /* /dev/kvm and the VM */
-    size_t run_bytes;               /* of a vCPU's shared page and what follows it */
-    struct x86_cpuid_model cpuid;   /* the machine's model, less what this KVM cannot do */
-    struct kvm_cpuid2 *supported;   /* KVM_GET_SUPPORTED_CPUID */
-    u32 msr[32], msrs;              /* MSRs that the kernel keeps and we move (KVM's list and ours) */
+    int kvm, fd;                  /* /dev/kvm and the VM */
+    size_t run_bytes;             /* of a vCPU's shared page and what follows it */
+    struct x86_cpuid_model cpuid; /* the machine's model, less what this KVM cannot do */
+    struct kvm_cpuid2 *supported; /* KVM_GET_SUPPORTED_CPUID */
+    u32 msr[32], msrs;            /* MSRs that the kernel keeps and we move (KVM's list and ours) */
     bool sregs2, xcrs, tsc_offsets; /* capabilities */
     u64 xcomponents;                /* XCR0 bits of the XSAVE images */
     u32 tsc_khz, host_khz;          /* of guests: 1 GHz where the host can scale */
@@ -43,7 +43,7 @@ struct engine_vm {
     bool slot_failed; /* the kernel refused a change: vCPUs must not run */
 
     struct lock tsc_lock;
-    u64 tsc_base; /* guest TSC without its own offset = scaled host TSC + tsc_base */
+    u64 tsc_base;            /* guest TSC without its own offset = scaled host TSC + tsc_base */
     u64 tsc_host, tsc_world; /* host TSC and vcpu_env.tsc when tsc_base was made, moved along */
     u32 tsc_gen;             /* counts tsc_base's changes; 0: none yet */
 

@@ -15,13 +15,14 @@ static const struct {
     u32 msr;
     u32 offset;
 } moved[] = {
-#define MOVED(n, field) {n, offsetof(struct x86_state, field)}
-    MOVED(0x03b, tsc_adjust),        MOVED(0x048, spec_ctrl),
-    MOVED(0x174, sysenter_cs),       MOVED(0x175, sysenter_esp),
-    MOVED(0x176, sysenter_eip),      MOVED(0x1d9, debugctl),
-    MOVED(0x277, pat),               MOVED(0xc0000081, star),
-    MOVED(0xc0000082, lstar),        MOVED(0xc0000083, cstar),
-    MOVED(0xc0000084, sfmask),       MOVED(0xc0000102, kernel_gs_base),
+#define MOVED(n, field)                      \
+    {                                        \
+        n, offsetof(struct x86_state, field) \
+    }
+    MOVED(0x03b, tsc_adjust),   MOVED(0x048, spec_ctrl),    MOVED(0x174, sysenter_cs),
+    MOVED(0x175, sysenter_esp), MOVED(0x176, sysenter_eip), MOVED(0x1d9, debugctl),
+    MOVED(0x277, pat),          MOVED(0xc0000081, star),    MOVED(0xc0000082, lstar),
+    MOVED(0xc0000083, cstar),   MOVED(0xc0000084, sfmask),  MOVED(0xc0000102, kernel_gs_base),
     MOVED(0xc0000103, tsc_aux),
 #undef MOVED
 };

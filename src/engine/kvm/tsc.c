@@ -36,8 +36,7 @@ void kvm_tsc_rate(struct engine_vcpu *v)
 
 s64 kvm_tsc_to_world(const struct engine_vm *vm, s64 ticks)
 {
-    return vm->tsc_khz == GUEST_KHZ ? ticks
-                                    : (s64)((__int128)ticks * GUEST_KHZ / (s64)vm->tsc_khz);
+    return vm->tsc_khz == GUEST_KHZ ? ticks : (s64)((__int128)ticks * GUEST_KHZ / (s64)vm->tsc_khz);
 }
 
 s64 kvm_tsc_from_world(const struct engine_vm *vm, s64 ns)
