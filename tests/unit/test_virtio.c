@@ -125,10 +125,11 @@ static void wraps(void **state)
         if (i % 1000 == 0 || i < 10) {
             drv_settle(&drv);
         } else {
-            u32 idx = 0; /* the I/O thread is a moment away */
+            u16 idx; /* the I/O thread is a moment away */
 
-            while ((u16)idx != drv.queue[0].avail_idx)
+            do
                 drv_get(&drv, drv_ring(0) + 0x8000 + 2, &idx, 2);
+            while (idx != drv.queue[0].avail_idx);
         }
         assert_used(0, head, 4);
         drv_get(&drv, in.gpa, &got, 4);
