@@ -12,6 +12,7 @@ enum exit_status {
 
 #define V_RUN    BIT(0)
 #define V_DOCTOR BIT(1)
+#define V_DISK   BIT(2)
 
 enum option_kind {
     OPT_FLAG,    /* bool */
@@ -35,6 +36,9 @@ struct options {
     const char *engine, *kernel, *initrd, *append, *cpu, *bios, *script, *workdir, *console, *bt;
     struct string_list env, debugcon, disk, net, port, publish;
     u64 memory, cpus, timeout_ms, debug_exit, lockstep;
+    const char *format, *backing;
+    u64 cluster;
+    bool repair;
     bool ephemeral, hvc, testdev, stats, quiet, json, help;
 
     const char *const *command; /* after "--", NULL-terminated; NULL without */

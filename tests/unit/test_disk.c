@@ -2,9 +2,11 @@
 #include "unit.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 
 #include "host/disk/disk.h"
+#include "host/disk/image.h"
 
 #define BYTES (256 * KiB)
 
@@ -186,6 +188,193 @@ static void holes(void **state)
     free(data);
 }
 
+/* ---- qcow2 ---- */
+
+static char image[80], base[80];
+
+static void make_image(u64 cluster, const char *backing)
+{
+    struct image_config cfg = {
+        .path = image,
+        .format = DISK_QCOW2,
+        .bytes = BYTES,
+        .cluster = cluster,
+        .backing = backing,
+    };
+    struct err e = {0};
+
+    snprintf(image, sizeof(image), "%s.qcow2", path);
+    assert_ok(image_create(&cfg, &e), e);
+}
+
+static void assert_clean(void)
+{
+    struct image_info info;
+    struct err e = {0};
+
+    assert_ok(image_examine(image, DISK_AUTO, &info, &e), e);
+    if (info.errors || info.leaks)
+        fail_msg("%llu errors, %llu leaks: %s", (unsigned long long)info.errors,
+                 (unsigned long long)info.leaks, info.problem);
+    assert_false(info.dirty);
+}
+
+static struct disk *open_image(bool snapshot)
+{
+    struct disk_config cfg = {.path = image, .snapshot = snapshot};
+    struct disk *d = NULL;
+    struct err e = {0};
+
+    assert_ok(disk_open(&cfg, &d, &e), e);
+    assert_int_equal(disk_format(d), DISK_QCOW2);
+    return d;
+}
+
+static void qcow2(void **state)
+{
+    static const u64 clusters[] = {512, 4096, 65536, 2 * MiB};
+
+    for (size_t i = 0; i < ARRAY_SIZE(clusters); i++) {
+        make_image(clusters[i], NULL);
+        for (unsigned round = 0; round < 3; round++) {
+            struct disk *d = open_image(false);
+
+            shadow(d, BYTES, clusters[i] > 65536 ? 200 : 1000);
+            assert_int_equal(disk_close(d), 0);
+            assert_clean();
+        }
+        assert_int_equal(unlink(image), 0);
+    }
+}
+
+/* What is not written shows through, also from a shorter file below; the file below stays. */
+static void backing(void **state)
+{
+    struct disk_config cfg = {.path = path, .format = DISK_RAW};
+    u8 *below = malloc(BYTES / 2), *after = malloc(BYTES / 2);
+    struct disk *d;
+    struct err e = {0};
+
+    memset(below, 0x77, BYTES / 2);
+    assert_int_equal(truncate(path, BYTES / 2), 0);
+    assert_ok(disk_open(&cfg, &d, &e), e);
+    assert_int_equal(disk_writev(d, 0, &(struct iovec){below, BYTES / 2}, 1), 0);
+    assert_int_equal(disk_close(d), 0);
+    for (u64 cluster = 512; cluster <= 65536; cluster *= 128) {
+        u8 byte = 0;
+
+        make_image(cluster, path);
+        d = open_image(false);
+        assert_int_equal(disk_readv(d, BYTES / 2 - 1, &(struct iovec){&byte, 1}, 1), 0);
+        assert_int_equal(byte, 0x77);
+        assert_int_equal(disk_readv(d, BYTES / 2, &(struct iovec){&byte, 1}, 1), 0);
+        assert_int_equal(byte, 0);
+        shadow(d, BYTES, 1000);
+        assert_int_equal(disk_close(d), 0);
+        assert_clean();
+        assert_int_equal(unlink(image), 0);
+    }
+    cfg.read_only = true;
+    assert_ok(disk_open(&cfg, &d, &e), e);
+    assert_int_equal(disk_readv(d, 0, &(struct iovec){after, BYTES / 2}, 1), 0);
+    assert_memory_equal(after, below, BYTES / 2);
+    assert_int_equal(disk_close(d), 0);
+    free(below);
+    free(after);
+}
+
+/* A snapshot takes all writes and leaves no trace. */
+static void snapshot(void **state)
+{
+    struct disk *d;
+    u8 byte = 9;
+
+    make_image(4096, NULL);
+    d = open_image(false);
+    assert_int_equal(disk_writev(d, 5000, &(struct iovec){&byte, 1}, 1), 0);
+    assert_int_equal(disk_close(d), 0);
+    d = open_image(true);
+    assert_int_equal(disk_readv(d, 5000, &(struct iovec){&byte, 1}, 1), 0);
+    assert_int_equal(byte, 9);
+    shadow(d, BYTES, 1000);
+    assert_int_equal(disk_close(d), 0);
+    d = open_image(false);
+    assert_int_equal(disk_readv(d, 5000, &(struct iovec){&byte, 1}, 1), 0);
+    assert_int_equal(byte, 9);
+    assert_int_equal(disk_close(d), 0);
+    assert_clean();
+    assert_int_equal(unlink(image), 0);
+}
+
+/* An image that was not closed: its refcounts are put right when it is opened for writing. */
+static void dirty(void **state)
+{
+    struct image_info info;
+    struct disk *d;
+    struct err e = {0};
+    u8 byte = 3, zeros[2048] = {0};
+    int fd, fd2;
+
+    make_image(4096, NULL);
+    d = open_image(false);
+    assert_int_equal(disk_writev(d, 0, &(struct iovec){&byte, 1}, 1), 0);
+    fd = open(image, O_RDONLY);
+    snprintf(base, sizeof(base), "%s.copy", path);
+    fd2 = open(base, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0 && fd2 >= 0);
+    assert_true(copy_file_range(fd, NULL, fd2, NULL, 1 << 20, 0) > 0);
+    close(fd);
+    assert_int_equal(disk_close(d), 0);
+    assert_int_equal(pwrite(fd2, zeros, sizeof(zeros), 2 * 4096), sizeof(zeros)); /* refcounts */
+    close(fd2);
+    assert_int_equal(rename(base, image), 0);
+    assert_ok(image_examine(image, DISK_AUTO, &info, &e), e);
+    assert_true(info.dirty && info.errors);
+    d = open_image(false);
+    assert_int_equal(disk_readv(d, 0, &(struct iovec){&byte, 1}, 1), 0);
+    assert_int_equal(byte, 3);
+    assert_int_equal(disk_close(d), 0);
+    assert_clean();
+    assert_int_equal(unlink(image), 0);
+}
+
+/* One byte of metadata after the other is changed: opening is refused or works, nothing crashes. */
+static void mutated(void **state)
+{
+    struct disk *d;
+    u8 buf[4096];
+    int fd;
+
+    make_image(512, NULL);
+    d = open_image(false);
+    shadow(d, BYTES, 100);
+    assert_int_equal(disk_close(d), 0);
+    fd = open(image, O_RDWR);
+    for (unsigned at = 0; at < 8192; at += at < 128 ? 1 : 61) {
+        struct disk_config cfg = {.path = image, .format = DISK_QCOW2};
+        struct err e = {0};
+        u8 was, now;
+
+        assert_int_equal(pread(fd, &was, 1, at), 1);
+        now = (u8)(was ^ (at % 2 ? 0x80 : 0xff));
+        assert_int_equal(pwrite(fd, &now, 1, at), 1);
+        if (disk_open(&cfg, &d, &e) == 0) {
+            u64 bytes = MIN(disk_bytes(d), BYTES);
+
+            for (u64 off = 0; off + sizeof(buf) <= bytes; off += 13 * 512) {
+                (void)!disk_readv(d, off, &(struct iovec){buf, sizeof(buf)}, 1);
+                (void)!disk_writev(d, off, &(struct iovec){buf, 700}, 1);
+            }
+            (void)!disk_close(d);
+        } else {
+            assert_true(e.msg[0]);
+        }
+        assert_int_equal(pwrite(fd, &was, 1, at), 1);
+    }
+    close(fd);
+    assert_int_equal(unlink(image), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,6 +383,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(slice, setup, teardown),
         cmocka_unit_test_setup_teardown(refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(holes, setup, teardown),
+        cmocka_unit_test_setup_teardown(qcow2, setup, teardown),
+        cmocka_unit_test_setup_teardown(backing, setup, teardown),
+        cmocka_unit_test_setup_teardown(snapshot, setup, teardown),
+        cmocka_unit_test_setup_teardown(dirty, setup, teardown),
+        cmocka_unit_test_setup_teardown(mutated, setup, teardown),
     };
 
     return cmocka_run_group_tests_name("disk", tests, NULL, NULL);

@@ -76,22 +76,33 @@ static int probe(int fd, const char *path, enum disk_format *format, struct err 
     return 0;
 }
 
-static int open_format(const char *path, enum disk_format format, bool read_only, struct disk *d,
-                       struct err *e)
+int disk_open_file(const char *path, bool read_only, enum disk_format *format, int *fd,
+                   struct err *e)
 {
-    int fd, rc = open_file(path, read_only, &fd, e);
+    int rc = open_file(path, read_only, fd, e);
 
+    if (!rc && *format == DISK_AUTO) {
+        rc = probe(*fd, path, format, e);
+        if (rc)
+            close(*fd);
+    }
+    return rc;
+}
+
+static int open_format(const struct disk_config *cfg, bool read_only, struct disk *d, struct err *e)
+{
+    int fd, rc;
+
+    d->format = cfg->format;
+    rc = disk_open_file(cfg->path, read_only, &d->format, &fd, e);
     if (rc)
         return rc;
-    if (format == DISK_AUTO)
-        rc = probe(fd, path, &format, e);
-    if (!rc && format == DISK_QCOW2)
-        rc = qcow2_open(fd, path, read_only, &d->ops, &d->self, &d->bytes, e);
-    else if (!rc)
-        rc = raw_open(fd, path, read_only, &d->ops, &d->self, &d->bytes, e);
+    if (d->format == DISK_QCOW2)
+        rc = qcow2_open(fd, cfg->path, read_only, cfg->depth, &d->ops, &d->self, &d->bytes, e);
+    else
+        rc = raw_open(fd, cfg->path, read_only, &d->ops, &d->self, &d->bytes, e);
     if (rc)
         close(fd);
-    d->format = format;
     return rc;
 }
 
@@ -145,7 +156,7 @@ int disk_open(const struct disk_config *cfg, struct disk **out, struct err *e)
         return err_set(e, ENOMEM, "disk %s: no memory", cfg->path);
     d->path = strdup(cfg->path);
     d->read_only = read_only;
-    rc = d->path ? open_format(cfg->path, cfg->format, read_only, d, e)
+    rc = d->path ? open_format(cfg, read_only, d, e)
                  : err_set(e, ENOMEM, "disk %s: no memory", cfg->path);
     if (rc) {
         free(d->path);

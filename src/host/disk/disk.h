@@ -25,6 +25,7 @@ struct disk_config {
     bool read_only;
     bool snapshot;    /* writes go to an unlinked overlay that vanishes with the process; the file
                          is opened read-only */
+    unsigned depth;   /* images over this one: callers leave it 0 */
     u64 offset, size; /* a minidisk: only this range of the disk exists; size 0: to the end */
 };
 

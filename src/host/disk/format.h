@@ -15,13 +15,21 @@ struct disk_ops {
     int (*close)(void *self);
 };
 
+/* disk.c: opens and locks a disk's file; *format DISK_AUTO becomes what the file holds. */
+int disk_open_file(const char *path, bool read_only, enum disk_format *format, int *fd,
+                   struct err *e);
+
 /* raw.c: a file or block device; the fd becomes its own. */
 int raw_open(int fd, const char *path, bool read_only, const struct disk_ops **ops, void **self,
              u64 *bytes, struct err *e);
 
 /* qcow2*.c. Opens the chain of backing files (read-only, at most QCOW2_CHAIN_MAX). */
-int qcow2_open(int fd, const char *path, bool read_only, const struct disk_ops **ops, void **self,
-               u64 *bytes, struct err *e);
+int qcow2_open(int fd, const char *path, bool read_only, unsigned depth,
+               const struct disk_ops **ops, void **self, u64 *bytes, struct err *e);
+/* Fills in what concerns qcow2, with refcounts put right first when asked to. The fd becomes its
+ * own, also on failure. */
+struct image_info;
+int qcow2_examine(int fd, const char *path, bool repair, struct image_info *info, struct err *e);
 /* A nameless qcow2 overlay over an open disk (which it owns afterwards and closes): for `snapshot`.
  * Its file lies in TMPDIR, unlinked. */
 int qcow2_overlay(struct disk *base, const struct disk_ops **ops, void **self, struct err *e);
