@@ -54,3 +54,12 @@
 #define CONSOLE_NAME_MAX    64    /* bytes of a port's name */
 #define CONSOLE_INPUT       4096u /* bytes of input that wait for the guest, a port */
 #define BALLOON_REQUEST_MAX 65536 /* pages in one balloon request */
+#define RNG_REQUEST_MAX     4096    /* bytes of entropy for one request */
+#define CONSOLE_PORTS_MAX   16      /* ports of a virtio console; two queues each */
+#define CONSOLE_NAME_MAX    64      /* bytes of a port's name */
+#define CONSOLE_INPUT       4096u   /* bytes of input that wait for the guest, a port */
+#define BALLOON_REQUEST_MAX 65536   /* pages in one balloon request */
+#define VSOCK_CONNS_MAX     256     /* connections of a socket device */
+#define VSOCK_BUFFER        131072u /* bytes a connection keeps for a slow program of the host */
+#define VSOCK_PACKET_MAX    65536u  /* bytes of payload in one packet */
+#define VSOCK_PATH_BYTES    108     /* bytes of the path of a socket device, NUL included */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/report.h"
 #include "host/usock.h"
 
 #define DRAIN_MS 200
@@ -146,13 +147,18 @@ static void peer_waits(void *arg, unsigned events)
     };
 
     l->fd = usock_accept(l->listener);
-    if (l->fd < 0)
+    if (l->fd == -EAGAIN)
         return;
-    if (chardev_open_fds(&l->peer, l->loop, l->fd, l->fd, NULL)) {
-        close(l->fd);
+    loop_del_fd(l->loop, l->listener);
+    if (l->fd < 0) {
+        report_note("port at %s: %s; it takes nobody any more", l->path, strerror(-l->fd));
         return;
     }
-    loop_del_fd(l->loop, l->listener);
+    if (chardev_open_fds(&l->peer, l->loop, l->fd, l->fd, NULL)) {
+        close(l->fd);
+        (void)!await_peer(l, NULL);
+        return;
+    }
     chardev_connect(l->peer, &user);
     serial_connect(l->serial, &port);
 }

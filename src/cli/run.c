@@ -14,6 +14,7 @@
 #include "cli/session.h"
 #include "cli/tuning.h"
 #include "cli/verbs.h"
+#include "cli/vsock.h"
 #include "x86/cpuid.h"
 
 #define MEMORY_DEFAULT (512 * MiB)
@@ -80,8 +81,8 @@ static int check_options(struct run *r, struct err *e)
         return err_set(e, EINVAL,
                        script_engine ? "engine script needs a program: --script FILE"
                                      : "option --script needs --engine script");
-    if (o->script && (o->port.count || o->hvc))
-        return err_set(e, EINVAL, "options --port and --hvc need a guest");
+    if (o->script && (o->port.count || o->hvc || o->vsock))
+        return err_set(e, EINVAL, "options --port, --hvc and --vsock need a guest");
     if ((o->env.count || o->workdir || o->console) && !o->command)
         return err_set(e, EINVAL, "options --env, --workdir and --console need a command after --");
     for (unsigned i = 0; i < o->env.count; i++)
@@ -100,6 +101,8 @@ static int check_options(struct run *r, struct err *e)
     if (o->script && o->disk.count)
         return err_set(e, EINVAL, "option --disk: engine script has no disks");
     if (disks_parse(&r->disks, o, e))
+        return -EINVAL;
+    if (o->vsock && vsock_parse(o->vsock, &(struct machine_config){.cpus = 0}, e))
         return -EINVAL;
     return check_tuning(o, e);
 }
@@ -188,6 +191,8 @@ static int configure(struct run *r, struct err *e)
     r->cfg.nets = r->net.nets;
     r->cfg.disk = r->disks.item;
     r->cfg.disks = r->disks.count;
+    if (o->vsock && vsock_parse(o->vsock, &r->cfg, e))
+        return -EINVAL;
     r->cfg.rng = r->cfg.balloon = !o->script;
     return o->script ? 0 : ports_configure(o, o->command != NULL, &r->cfg, e);
 }

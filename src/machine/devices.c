@@ -9,6 +9,7 @@
 #include "dev/virtio/balloon.h"
 #include "dev/virtio/rng.h"
 #include "dev/virtio/blk.h"
+#include "dev/virtio/vsock.h"
 #include "host/iothread.h"
 #include "machine/machine_priv.h"
 
@@ -157,12 +158,29 @@ static int make_balloon(struct machine *m, const struct machine_config *cfg, str
     return device_plug(m, d, &dev->dev, virtio_balloon_destroy, &virtio_balloon_snap, e);
 }
 
+static int make_vsock(struct machine *m, const struct machine_config *cfg, struct err *e)
+{
+    struct virtio_vsock_config vsock = {.cid = cfg->vsock.cid, .path = cfg->vsock.path};
+    struct virtio_vsock *dev;
+    struct device *d = NULL;
+    int rc;
+
+    if (!*cfg->vsock.path)
+        return 0;
+    rc = device_new(m, "vsock", &d, e);
+    if (!rc)
+        rc = virtio_vsock_create(&vsock, m->mem, iothread_loop(d->io), &dev, e);
+    if (rc)
+        return rc;
+    return device_plug(m, d, virtio_vsock_dev(dev), virtio_vsock_destroy, &virtio_vsock_snap, e);
+}
+
 /* ---- all of them, in the order of their slots ---- */
 
 typedef int make_fn(struct machine *m, const struct machine_config *cfg, struct err *e);
 
 static make_fn *const makers[] = {
-    make_rng, make_nics, make_disks, ports_create, NULL, make_rng, ports_create, make_balloon, NULL,
+    make_rng, make_nics, make_disks, ports_create, make_balloon, make_vsock, NULL,
 };
 
 int devices_create(struct machine *m, const struct machine_config *cfg, struct err *e)

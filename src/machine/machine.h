@@ -56,6 +56,10 @@ struct machine_config {
 
     struct machine_net net[NICS_MAX];
     unsigned nets;
+    struct {
+        char path[VSOCK_PATH_BYTES];         /* empty: none */
+        u32 cid;                             /* 3 and up */
+    } vsock;                                 /* virtio sockets (dev/virtio/vsock.h) */
     bool balloon;                            /* virtio memory balloon */
     bool rng;                                /* virtio entropy device */
     bool console;                            /* virtio console: port 0, and ports of these names */

@@ -28,6 +28,7 @@ struct virtio_fuzz {
     const uint8_t *at;
     size_t left;
     u16 avail[VIRTIO_QUEUES_MAX];
+    void (*act)(struct virtio_fuzz *f); /* the host's side does something; may be NULL */
 };
 
 static inline u64 vf_take(struct virtio_fuzz *f, unsigned bytes)
@@ -206,7 +207,11 @@ static inline void vf_act(struct virtio_fuzz *f)
                          (u32)vf_take(f, 4));
         break;
     case 14: pci_config_read(&f->pci, 8, (unsigned)vf_take(f, 1) & ~3u, 4); break;
-    default: vf_settle(f); break;
+    default:
+        if (f->act)
+            f->act(f);
+        vf_settle(f);
+        break;
     }
 }
 
