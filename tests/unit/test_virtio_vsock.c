@@ -215,6 +215,28 @@ static void test_credit_of_the_host(void **state)
     close(listener);
 }
 
+/* Data that found no buffer goes on when there are some. */
+static void test_data_waits_for_buffers(void **state)
+{
+    int listener = host_listen("_52"), fd;
+    struct packet p;
+
+    give_buffers(1);
+    fd = open_from_guest(listener);
+    assert_int_equal(write(fd, "data", 4), 4);
+    assert_silent();
+    give_buffers(1);
+    assert_op(OP_RW, &p);
+    assert_int_equal(write(fd, "more", 4), 4);
+    assert_silent();
+    close(fd);
+    give_buffers(4);
+    assert_op(OP_RW, &p);
+    assert_memory_equal(p.data, "more", 4);
+    assert_op(OP_SHUTDOWN, &p);
+    close(listener);
+}
+
 static void test_no_buffers(void **state)
 {
     int listener = host_listen("_52"), fd;
@@ -432,21 +454,14 @@ int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_guest_connects),
-        T(test_guest_ends_its_half),
-        T(test_nobody_listens),
-        T(test_host_connects),
-        T(test_guest_refuses),
-        T(test_bad_greetings),
-        T(test_credit_of_the_guest),
-        T(test_credit_of_the_host),
-        T(test_no_buffers),
-        T(test_hostile_packets),
-        T(test_too_many),
-        T(test_reset_closes),
-        T(test_snapshot_resets),
-        T(test_no_descriptors),
-        T(test_path_in_use),
+        T(test_guest_connects),      T(test_guest_ends_its_half),
+        T(test_nobody_listens),      T(test_host_connects),
+        T(test_guest_refuses),       T(test_bad_greetings),
+        T(test_credit_of_the_guest), T(test_credit_of_the_host),
+        T(test_no_buffers),          T(test_data_waits_for_buffers),
+        T(test_hostile_packets),     T(test_too_many),
+        T(test_reset_closes),        T(test_snapshot_resets),
+        T(test_no_descriptors),      T(test_path_in_use),
     };
 
     return cmocka_run_group_tests_name("virtio-vsock", tests, NULL, NULL);

@@ -219,6 +219,8 @@ static void kick(struct virtio_dev *d, unsigned q)
         send_event(v);
         return;
     }
+    if (q == RX)
+        v->starved = false;
     vsock_pump(v);
     do {
         v->stalled = false;
