@@ -33,6 +33,7 @@ static struct verdict stopped(const struct session *s, const struct machine_outc
                      (unsigned long long)s->o->timeout_ms / 1000,
                      (unsigned long long)s->o->timeout_ms % 1000);
         return (struct verdict){"timeout", EXIT_TIMEOUT, s->agent && r->phase == AGENT_WAITING};
+    case STOP_SAVED: return (struct verdict){"saved", EXIT_CLEAN, false};
     case STOP_COMMAND_DONE: return fail("agent", EXIT_FAILED, r->err.msg);
     default: return (struct verdict){"killed", 128 + out->status - STOP_SIGNAL, false};
     }

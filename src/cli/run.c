@@ -15,6 +15,7 @@
 #include "cli/tuning.h"
 #include "cli/verbs.h"
 #include "cli/vsock.h"
+#include "machine/snapshot.h"
 #include "x86/cpuid.h"
 
 #define MEMORY_DEFAULT (512 * MiB)
@@ -28,6 +29,7 @@ struct run {
     struct net_options net;
     char agent_words[512]; /* what the guest's agent is told on the kernel command line */
     struct machine_config cfg;
+    struct snapshot_info snapshot; /* --restore */
     FILE *debug_file[DEBUG_PORTS_MAX];
 };
 
@@ -59,6 +61,27 @@ static int check_tuning(const struct options *o, struct err *e)
     if (o->lockstep > UINT_MAX)
         return err_set(e, EINVAL, "option --lockstep: too large");
     return o->bt ? tuning_parse(o->bt, &ignored, e) : 0;
+}
+
+/* A snapshot holds the machine; what is outside of it comes from the command line again. */
+static int check_snapshot(const struct options *o, struct err *e)
+{
+    int signo;
+    u64 ms;
+
+    if ((o->save != NULL) != (o->at != NULL))
+        return err_set(e, EINVAL, "options --save FILE and --at SECONDS|SIGNAL go together");
+    if (o->at && !save_parse_at(o->at, &signo, &ms))
+        return err_set(e, EINVAL, "option --at: '%s' is neither seconds nor USR1 or USR2", o->at);
+    if (o->save && (o->command || o->bios || o->script))
+        return err_set(e, EINVAL,
+                       "option --save: not with a command, --bios or --script in this version");
+    if (o->restore && (o->kernel || o->initrd || o->append || o->bios || o->script || o->command ||
+                       o->cpu || o->debug_exit || o->testdev))
+        return err_set(e, EINVAL,
+                       "option --restore: kernel, processors and devices are in the file; it goes "
+                       "with -e, --disk, --net and the like");
+    return 0;
 }
 
 /* What cannot go together, before anything is opened. */
@@ -103,6 +126,8 @@ static int check_options(struct run *r, struct err *e)
     if (disks_parse(&r->disks, o, e))
         return -EINVAL;
     if (o->vsock && vsock_parse(o->vsock, &(struct machine_config){.cpus = 0}, e))
+        return -EINVAL;
+    if (check_snapshot(o, e))
         return -EINVAL;
     return check_tuning(o, e);
 }
@@ -152,13 +177,29 @@ static int compose_agent_words(struct run *r, struct err *e)
     return rc;
 }
 
+/* The machine is the file's. */
+static void configure_restored(struct run *r)
+{
+    const struct snapshot_info *i = &r->snapshot;
+
+    r->cfg.restore = &i->cpuid;
+    r->cfg.cpu_model = i->cpu_model;
+    r->cfg.cpus = i->cpus;
+    r->cfg.ram_bytes = r->o.memory = i->ram_bytes;
+    for (unsigned n = 0; n < MACHINE_SERIALS; n++)
+        r->cfg.serial[n] = i->serials >> n & 1;
+    r->cfg.debug_exit_port = (int)i->debug_exit_port;
+    r->cfg.testdev = i->testdev;
+}
+
 static int configure(struct run *r, struct err *e)
 {
     const struct options *o = &r->o;
     int rc = compose_agent_words(r, e);
 
     if (!rc)
-        rc = guest_load(&r->image, o, r->agent_words, e);
+        rc = o->restore ? snapshot_info(o->restore, &r->snapshot, e)
+                        : guest_load(&r->image, o, r->agent_words, e);
     if (rc)
         return rc;
     if (o->debugcon.count > DEBUG_PORTS_MAX)
@@ -194,6 +235,8 @@ static int configure(struct run *r, struct err *e)
     if (o->vsock && vsock_parse(o->vsock, &r->cfg, e))
         return -EINVAL;
     r->cfg.rng = r->cfg.balloon = !o->script;
+    if (o->restore)
+        configure_restored(r);
     return o->script ? 0 : ports_configure(o, o->command != NULL, &r->cfg, e);
 }
 
@@ -219,10 +262,11 @@ static int run_machine(struct run *r, struct machine *m)
         report_error("%s", e.msg);
         return EXIT_FAILED;
     }
-    report_progress("%s, %llu MiB: booting", machine_cpu_model(m),
-                    (unsigned long long)r->o.memory >> 20);
+    report_progress("%s, %llu MiB: %s", machine_cpu_model(m), (unsigned long long)r->o.memory >> 20,
+                    r->o.restore ? "restored" : "booting");
     machine_run(m, &out);
-    session_close(&s, out.kind != MACHINE_STOPPED || out.status == STOP_COMMAND_DONE);
+    session_close(&s, out.kind != MACHINE_STOPPED || out.status == STOP_COMMAND_DONE ||
+                          out.status == STOP_SAVED);
     status = outcome_report(&s, &out);
     if (r->o.stats)
         machine_stats(m, show_counter, NULL);
@@ -239,6 +283,8 @@ static int start(struct run *r)
     rc = configure(r, &e);
     if (!rc)
         rc = machine_create(&r->cfg, &m, &e);
+    if (!rc && r->o.restore && (rc = snapshot_load(m, r->o.restore, &e)))
+        machine_destroy(m);
     if (rc) {
         report_error("%s", e.msg);
         return EXIT_FAILED;

@@ -176,6 +176,9 @@ int session_open(struct session *s, struct err *e)
 {
     int rc = signals_open(s, e);
 
+    if (!rc)
+        rc = save_open(s, e);
+
     if (!rc && s->o->script)
         return 0; /* a script sees no terminal */
     if (!rc)

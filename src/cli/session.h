@@ -23,6 +23,7 @@ enum stop_reason {
     STOP_TIMEOUT = 1,
     STOP_QUIT,
     STOP_COMMAND_DONE,
+    STOP_SAVED, /* --save did it */
     STOP_SIGNAL = 0x100 /* + signo */
 };
 
@@ -91,6 +92,11 @@ void tail_add(struct session *s, const u8 *data, size_t len);
 bool tail_holds(const struct session *s, const char *text);
 /* Prints the last lines on stderr. */
 void tail_print(const struct session *s);
+
+/* save.c: --save, at its time or signal. */
+must_check int save_open(struct session *s, struct err *e);
+/* Whether the text is what --at takes: with *signo 0 after *ms milliseconds. Pure. */
+bool save_parse_at(const char *text, int *signo, u64 *ms);
 
 /* signals.c: what SIGINT, SIGTERM, SIGHUP, SIGWINCH and the time limit do. */
 must_check int signals_open(struct session *s, struct err *e);

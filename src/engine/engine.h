@@ -89,6 +89,9 @@ struct engine {
     /* Whether it can run here, found by running something. Else *e has the reason and the mend. */
     enum engine_verdict (*probe)(struct err *e);
 
+    /* Takes from the model what processors of this engine cannot be here. May be NULL; -errno. */
+    int (*cpuid_limit)(struct x86_cpuid_model *m, struct err *e);
+
     int (*vm_create)(const struct engine_vm_config *cfg, struct engine_vm **out, struct err *e);
     void (*vm_destroy)(struct engine_vm *vm); /* after all its vCPUs */
 

@@ -10,6 +10,7 @@
 #include "machine/boot/boot.h"
 #include "machine/pc.h"
 #include "snap/snap.h"
+#include "x86/feature.h"
 
 struct loop;
 struct machine;
@@ -32,12 +33,20 @@ struct machine_disk {
     const char *serial; /* NULL: none */
 };
 
+/* What a snapshot's processors were, in full: the model's name alone says it only for one host. */
+struct machine_cpuid {
+    u64 features[X86_FEATURE_WORDS];
+    u64 arch_capabilities;
+};
+
 struct machine_config {
     const struct engine *engine;
     struct bt_config bt;   /* engine bt: tuning */
     const char *cpu_model; /* NULL: the best of ours that the host can execute */
     unsigned cpus;         /* 1..VCPUS_MAX */
     u64 ram_bytes;
+    /* To be filled by snapshot_load, not booted: processors are to be exactly these. Else NULL. */
+    const struct machine_cpuid *restore;
 
     /* What to start: a kernel with its modules and command line, a ROM image, or a script (engine
      * script). A file whose `name` is NULL is not there. All must outlive machine_create only. */

@@ -69,6 +69,8 @@ struct machine {
     struct e820_map map;
     u64 ram_bytes;
     unsigned cpus;
+    int debug_exit_port; /* as configured, for snapshots */
+    bool testdev;
     struct vcpu *vcpu; /* cpus of them */
 
     pthread_mutex_t end_mutex; /* innermost */

@@ -67,13 +67,40 @@ static void throttle(void *ctx, bool on)
 
 /* ---- building ---- */
 
-static int make_cpuid(struct machine *m, const struct machine_config *cfg, struct err *e)
+static int best_cpuid(struct machine *m, const struct machine_config *cfg, struct err *e)
 {
     if (cfg->cpu_model)
         return x86_cpuid_model(&m->cpuid, cfg->cpu_model, cfg->cpus, e);
     if (x86_cpuid_model(&m->cpuid, "ring3-v3", cfg->cpus, NULL) == 0)
         return 0;
     return x86_cpuid_model(&m->cpuid, "ring3-v2", cfg->cpus, e);
+}
+
+/* What a guest has seen of its processors must stay. */
+static int same_cpuid(struct x86_cpuid_model *model, const struct machine_cpuid *was, struct err *e)
+{
+    for (unsigned i = 0; i < X86_FEATURES; i++)
+        if ((was->features[i / 64] & ~model->features[i / 64]) >> (i % 64) & 1)
+            return err_set(e, EINVAL,
+                           "the snapshot's processors have %s, which this engine does not offer "
+                           "here: try another (-e)",
+                           x86_feature_name((enum x86_feature)i));
+    if (was->arch_capabilities & ~model->arch_capabilities)
+        return err_set(e, EINVAL,
+                       "the snapshot's guest relies on its processor to be free of flaws that this "
+                       "one has: try another engine (-e)");
+    memcpy(model->features, was->features, sizeof(model->features));
+    model->arch_capabilities = was->arch_capabilities;
+    return 0;
+}
+
+static int make_cpuid(struct machine *m, const struct machine_config *cfg, struct err *e)
+{
+    int rc = best_cpuid(m, cfg, e);
+
+    if (!rc && m->engine->cpuid_limit)
+        rc = m->engine->cpuid_limit(&m->cpuid, e);
+    return rc || !cfg->restore ? rc : same_cpuid(&m->cpuid, cfg->restore, e);
 }
 
 static int make_ram(struct machine *m, struct err *e)
@@ -195,7 +222,7 @@ static int load_guest(struct machine *m, const struct machine_config *cfg, struc
     struct x86_state s;
     int rc;
 
-    if (cfg->script)
+    if (cfg->script || cfg->restore)
         return 0;
     if (cfg->bios.name) {
         rc = offer_map(m, e);
@@ -244,6 +271,8 @@ int machine_create(const struct machine_config *cfg, struct machine **out, struc
     m->engine = cfg->engine;
     m->cpus = cfg->cpus;
     m->ram_bytes = cfg->ram_bytes;
+    m->debug_exit_port = cfg->debug_exit_port;
+    m->testdev = cfg->testdev;
     pthread_mutex_init(&m->end_mutex, NULL);
     m->vcpu = calloc(m->cpus, sizeof(*m->vcpu));
     for (unsigned i = 0; m->vcpu && i < m->cpus; i++)

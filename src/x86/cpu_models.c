@@ -176,6 +176,11 @@ const struct x86_model_name x86_model_names[] = {
     {NULL, NULL},
 };
 
+const char *x86_feature_name(enum x86_feature f)
+{
+    return feature_rows[f].name;
+}
+
 static void named_model(struct x86_cpuid_model *m, bool v3, struct set *features)
 {
     m->intel = true;

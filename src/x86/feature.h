@@ -9,3 +9,6 @@ enum x86_feature {
 };
 
 #define X86_FEATURE_WORDS ((X86_FEATURES + 63) / 64)
+
+/* Its name, as in features.def. */
+const char *x86_feature_name(enum x86_feature f);

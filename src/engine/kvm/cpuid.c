@@ -1,12 +1,15 @@
 /* cpuid.c - the machine's CPU model as KVM can offer it */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/kvm/kvm.h"
 #include "x86/exec.h"
 
-#define ENTRIES_MAX 256
+#define ENTRIES_MAX           256
+#define MSR_ARCH_CAPABILITIES 0x10au
 
 enum { EAX, EBX, ECX, EDX };
 
@@ -44,24 +47,69 @@ static u32 reg_of(const struct kvm_cpuid_entry2 *e, unsigned reg)
     }
 }
 
-static bool supported(const struct engine_vm *vm, unsigned feature)
+static bool supported(const struct kvm_cpuid2 *list, unsigned feature)
 {
     const struct kvm_cpuid_entry2 *e =
-        find(vm->supported, feature_rows[feature].leaf, feature_rows[feature].subleaf);
+        find(list, feature_rows[feature].leaf, feature_rows[feature].subleaf);
 
     return e && reg_of(e, feature_rows[feature].reg) >> feature_rows[feature].bit & 1;
 }
 
-void kvm_cpuid_limit(struct engine_vm *vm)
+struct kvm_cpuid2 *kvm_cpuid_supported(int kvm)
 {
-    struct x86_cpuid_model *m = &vm->cpuid;
-    const struct kvm_cpuid_entry2 *sizes = find(vm->supported, 0x80000008, 0);
+    struct kvm_cpuid2 *list = calloc(1, sizeof(*list) + ENTRIES_MAX * sizeof(list->entries[0]));
+
+    if (!list)
+        return NULL;
+    list->nent = ENTRIES_MAX;
+    if (kvm_ioctl(kvm, KVM_GET_SUPPORTED_CPUID, list)) {
+        free(list);
+        return NULL;
+    }
+    return list;
+}
+
+/* Flaws that this host's processor does not have; to others the guest must attend itself. */
+static u64 host_capabilities(int kvm)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } b = {.head.nmsrs = 1, .entry.index = MSR_ARCH_CAPABILITIES};
+    void *cap = (void *)(uintptr_t)KVM_CAP_GET_MSR_FEATURES;
+    bool known = kvm_ioctl_count(kvm, KVM_CHECK_EXTENSION, cap) > 0 &&
+                 kvm_ioctl_count(kvm, KVM_GET_MSRS, &b) == 1;
+
+    return known ? b.entry.data : 0;
+}
+
+static void limit(struct x86_cpuid_model *m, const struct kvm_cpuid2 *list)
+{
+    const struct kvm_cpuid_entry2 *sizes = find(list, 0x80000008, 0);
 
     for (unsigned i = 0; i < X86_FEATURES; i++)
-        if (!ours(i) && !supported(vm, i))
+        if (!ours(i) && !supported(list, i))
             m->features[i / 64] &= ~BIT64(i % 64);
     if (sizes && (sizes->eax & 0xff) < m->phys_bits)
         m->phys_bits = (u8)sizes->eax;
+}
+
+int kvm_cpuid_limit(struct x86_cpuid_model *m, struct err *e)
+{
+    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    struct kvm_cpuid2 *list;
+
+    if (kvm < 0)
+        return err_set(e, errno, "engine kvm: /dev/kvm: %s; see ring3 doctor", strerror(errno));
+    list = kvm_cpuid_supported(kvm);
+    if (list) {
+        limit(m, list);
+        m->arch_capabilities &= host_capabilities(kvm);
+    }
+    close(kvm);
+    free(list);
+    return list ? 0
+                : err_set(e, EIO, "engine kvm: the kernel does not say which CPUID leaves it has");
 }
 
 /* ---- a vCPU's leaves ---- */

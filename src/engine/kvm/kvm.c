@@ -13,14 +13,10 @@
 #include "engine/kvm/probe.h"
 #include "engine/kvm/vcpu.h"
 
-#define CPUID_MAX 256 /* entries of KVM_GET_SUPPORTED_CPUID */
-
 /* Three pages for a TSS and one for page tables, for Intel processors that cannot run real mode.
  * Nothing of the board is there. */
 #define TSS_GPA          0xfeffc000ul
 #define IDENTITY_MAP_GPA 0xfeffb000ull
-
-#define MSR_ARCH_CAPABILITIES 0x10au
 
 static const char *const stat_names[KVM_STATS] = {
 #define KVM_STAT(id, name) name,
@@ -67,53 +63,21 @@ static int check_extensions(struct engine_vm *vm, struct err *e)
     return 0;
 }
 
-/* Flaws that this host's processor does not have; to others the guest must attend itself. */
-static void limit_capabilities(struct engine_vm *vm)
-{
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } b = {.head.nmsrs = 1, .entry.index = MSR_ARCH_CAPABILITIES};
-    bool known = extension(vm, KVM_CAP_GET_MSR_FEATURES) > 0 &&
-                 kvm_ioctl_count(vm->kvm, KVM_GET_MSRS, &b) == 1;
-
-    vm->cpuid.arch_capabilities &= known ? b.entry.data : 0;
-}
-
-static int load_cpuid(struct engine_vm *vm, struct err *e)
-{
-    int rc;
-
-    vm->supported =
-        calloc(1, sizeof(*vm->supported) + CPUID_MAX * sizeof(vm->supported->entries[0]));
-    if (!vm->supported)
-        return err_set(e, ENOMEM, "engine kvm: no memory for CPUID leaves");
-    vm->supported->nent = CPUID_MAX;
-    rc = kvm_ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, vm->supported);
-    if (rc)
-        return err_set(e, -rc, "engine kvm: the kernel does not say which CPUID leaves it has: %s",
-                       strerror(-rc));
-    vm->cpuid = *vm->cfg.cpuid;
-    kvm_cpuid_limit(vm);
-    limit_capabilities(vm);
-    return 0;
-}
-
 /* The size of the shared pages, and the XSAVE components that images may have. */
 static int load_sizes(struct engine_vm *vm, struct err *e)
 {
     int bytes = kvm_ioctl_count(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
+    struct kvm_cpuid2 *list;
 
     if (bytes < (int)sizeof(struct kvm_run))
         return err_set(e, EIO, "engine kvm: the kernel's vCPU page is too small (%d bytes)", bytes);
     vm->run_bytes = (size_t)bytes;
     vm->xcomponents = XCR0_X87 | XCR0_SSE;
-    for (u32 i = 0; i < vm->supported->nent; i++) {
-        const struct kvm_cpuid_entry2 *leaf = &vm->supported->entries[i];
-
-        if (leaf->function == 0xd && leaf->index == 0)
-            vm->xcomponents |= leaf->eax & XCR0_AVX;
-    }
+    list = kvm_cpuid_supported(vm->kvm);
+    for (u32 i = 0; list && i < list->nent; i++)
+        if (list->entries[i].function == 0xd && list->entries[i].index == 0)
+            vm->xcomponents |= list->entries[i].eax & XCR0_AVX;
+    free(list);
     return 0;
 }
 
@@ -156,7 +120,6 @@ static void vm_destroy(struct engine_vm *vm)
         close(vm->fd);
     if (vm->kvm >= 0)
         close(vm->kvm);
-    free(vm->supported);
     lock_destroy(&vm->slot_lock);
     lock_destroy(&vm->tsc_lock);
     free(vm);
@@ -169,8 +132,6 @@ static int build(struct engine_vm *vm, struct err *e)
 
     if (!rc)
         rc = check_extensions(vm, e);
-    if (!rc)
-        rc = load_cpuid(vm, e);
     if (!rc)
         rc = load_sizes(vm, e);
     if (!rc)
@@ -246,7 +207,7 @@ static int init_cpu(struct engine_vcpu *v)
                               .env = v->env,
                               .code_write = no_code,
                               .code_ctx = v};
-    x86_cpu_init(v->cpu, &vm->ops, &v->world, &vm->cpuid);
+    x86_cpu_init(v->cpu, &vm->ops, &v->world, vm->cfg.cpuid);
     v->cpu->apic_id = v->id;
     return 0;
 }
@@ -344,6 +305,7 @@ const struct engine engine_kvm = {
     .name = "kvm",
     .summary = "hardware virtualization by the host's KVM",
     .probe = kvm_probe,
+    .cpuid_limit = kvm_cpuid_limit,
     .vm_create = vm_create,
     .vm_destroy = vm_destroy,
     .vcpu_create = vcpu_create,

@@ -27,8 +27,6 @@ struct engine_vm {
     struct engine_vm_config cfg;
     int kvm, fd;                  /* /dev/kvm and the VM */
     size_t run_bytes;             /* of a vCPU's shared page and what follows it */
-    struct x86_cpuid_model cpuid; /* the machine's model, less what this KVM cannot do */
-    struct kvm_cpuid2 *supported; /* KVM_GET_SUPPORTED_CPUID */
     u32 msr[32], msrs;            /* MSRs that the kernel keeps and we move (KVM's list and ours) */
     bool sregs2, xcrs, tsc_offsets; /* capabilities */
     u64 xcomponents;                /* XCR0 bits of the XSAVE images */
@@ -97,8 +95,9 @@ int kvm_slots_sync(struct engine_vm *vm);
 void kvm_slots_log(struct engine_vm *vm, bool on);
 void kvm_slots_fetch(struct engine_vm *vm, u64 gpa, u64 *bitmap, u64 size);
 
-/* cpuid.c: takes from vm->cpuid what the kernel does not support; gives a vCPU its leaves. */
-void kvm_cpuid_limit(struct engine_vm *vm);
+/* cpuid.c: what the kernel supports (malloc'd, or NULL); engine.cpuid_limit; a vCPU's leaves. */
+struct kvm_cpuid2 *kvm_cpuid_supported(int kvm);
+int kvm_cpuid_limit(struct x86_cpuid_model *m, struct err *e);
 int kvm_cpuid_set(struct engine_vcpu *v);
 
 /* msr.c: the list of moved MSRs, the filter that sends us all others; moving; answering an exit. */

@@ -93,7 +93,7 @@ static void make_base_locked(struct engine_vcpu *v)
         return;
     tsc = read_tsc(v);
     world = v->env->tsc(v->env->ctx);
-    vm->tsc_base = (u64)kvm_tsc_from_world(vm, (s64)world) - (tsc - offset);
+    vm->tsc_base = world - (tsc - offset);
     vm->tsc_gen++;
     vm->tsc_host = __rdtsc();
     vm->tsc_world = world;
@@ -121,14 +121,32 @@ static bool stood_locked(struct engine_vcpu *v)
     return false;
 }
 
+/* Where the host cannot scale, the guest's TSC is right when it begins to run and too fast from then
+ * on. It must not jump back when state comes out and in again: between the two the difference to
+ * the machine's clock is what is kept. */
+static bool unscaled(const struct engine_vm *vm)
+{
+    return vm->tsc_khz != GUEST_KHZ;
+}
+
+static u64 world_now(struct engine_vcpu *v)
+{
+    return v->env->tsc(v->env->ctx);
+}
+
 int kvm_tsc_in(struct engine_vcpu *v)
 {
     struct engine_vm *vm = v->vm;
     u64 offset;
+    int rc;
 
     if (!vm->tsc_offsets)
-        return write_tsc(v, (u64)kvm_tsc_from_world(vm, (s64)v->env->tsc(v->env->ctx)) +
-                                v->cpu->s.tsc_offset);
+        return write_tsc(v, world_now(v) + v->cpu->s.tsc_offset);
+    if (unscaled(vm) && v->tsc_gen) {
+        rc = offset_attr(v, KVM_GET_DEVICE_ATTR, &offset);
+        offset += world_now(v) + v->cpu->s.tsc_offset - read_tsc(v);
+        return rc ? rc : offset_attr(v, KVM_SET_DEVICE_ATTR, &offset);
+    }
     lock_take(&vm->tsc_lock);
     if (!vm->tsc_gen || stood_locked(v))
         make_base_locked(v);
@@ -144,9 +162,8 @@ int kvm_tsc_out(struct engine_vcpu *v)
     u64 offset;
     int rc;
 
-    if (!v->vm->tsc_offsets) {
-        v->cpu->s.tsc_offset =
-            read_tsc(v) - (u64)kvm_tsc_from_world(v->vm, (s64)v->env->tsc(v->env->ctx));
+    if (!v->vm->tsc_offsets || unscaled(v->vm)) {
+        v->cpu->s.tsc_offset = read_tsc(v) - world_now(v);
         return 0;
     }
     rc = offset_attr(v, KVM_GET_DEVICE_ATTR, &offset);
@@ -160,7 +177,7 @@ void kvm_tsc_resume(struct engine_vcpu *v)
     struct engine_vm *vm = v->vm;
     bool moved;
 
-    if (!vm->tsc_offsets)
+    if (!vm->tsc_offsets || unscaled(vm))
         return;
     lock_take(&vm->tsc_lock);
     moved = v->tsc_gen != vm->tsc_gen || stood_locked(v);
