@@ -12,8 +12,8 @@
 #include "machine/snapshot.h"
 #include "machine/snapshot_priv.h"
 
-#define STATE_MAX (64 * MiB) /* of all records */
-#define WINDOW_LOG_MAX 27    /* zstd's memory: 128 MiB at most */
+#define STATE_MAX      (64 * MiB) /* of all records */
+#define WINDOW_LOG_MAX 27         /* zstd's memory: 128 MiB at most */
 
 _Static_assert(HEADER_FEATURES + 8 * X86_FEATURE_WORDS <= HEADER_ARCH_CAPABILITIES, "overlap");
 

@@ -25,9 +25,9 @@ struct kvm_slot {
 
 struct engine_vm {
     struct engine_vm_config cfg;
-    int kvm, fd;                  /* /dev/kvm and the VM */
-    size_t run_bytes;             /* of a vCPU's shared page and what follows it */
-    u32 msr[32], msrs;            /* MSRs that the kernel keeps and we move (KVM's list and ours) */
+    int kvm, fd;       /* /dev/kvm and the VM */
+    size_t run_bytes;  /* of a vCPU's shared page and what follows it */
+    u32 msr[32], msrs; /* MSRs that the kernel keeps and we move (KVM's list and ours) */
     bool sregs2, xcrs, tsc_offsets; /* capabilities */
     u64 xcomponents;                /* XCR0 bits of the XSAVE images */
     u32 tsc_khz, host_khz;          /* of guests: 1 GHz where the host can scale */

@@ -140,7 +140,8 @@ static void put_gate(struct probe *p, unsigned vector, const u8 *handler)
 {
     u64 to = CODE_GPA + (u64)(handler - kvm_probe_code);
 
-    put64(p, IDT_GPA + 16 * vector, (to & 0xffff) | CODE_SEL << 16 | 0x8e00ull << 32 | (to >> 16) << 48);
+    put64(p, IDT_GPA + 16 * vector,
+          (to & 0xffff) | CODE_SEL << 16 | 0x8e00ull << 32 | (to >> 16) << 48);
     put64(p, IDT_GPA + 16 * vector + 8, 0);
 }
 
