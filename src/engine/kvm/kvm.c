@@ -83,6 +83,7 @@ static int load_sizes(struct engine_vm *vm, struct err *e)
 
 static int open_vm(struct engine_vm *vm, struct err *e)
 {
+    struct kvm_enable_cap emulation = {.cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args = {1}};
     u64 identity = IDENTITY_MAP_GPA;
 
     vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -92,6 +93,8 @@ static int open_vm(struct engine_vm *vm, struct err *e)
     if (vm->fd < 0)
         return err_set(e, -vm->fd, "engine kvm: cannot create a VM: %s; see ring3 doctor",
                        strerror(-vm->fd));
+    /* Also what a guest's programs do in ring 3 then comes to us, where the kernel would raise #UD. */
+    (void)kvm_ioctl(vm->fd, KVM_ENABLE_CAP, &emulation);
     /* AMD processors need neither. */
     (void)kvm_ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
     (void)kvm_ioctl(vm->fd, KVM_SET_TSS_ADDR, (void *)TSS_GPA);

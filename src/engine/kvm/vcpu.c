@@ -128,8 +128,14 @@ static enum kvm_next step(struct engine_vcpu *v, struct err *e)
 {
     int rc;
 
+    bool declined = v->run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
+                    v->run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION;
+
     if (kvm_state_out(v, e))
         return NEXT_FAILED;
+    /* Beside telling us of it, kernels queue #UD for what they cannot emulate. */
+    if (declined && v->cpu->s.exc_vector == X86_UD)
+        v->cpu->s.exc_pending = false;
     rc = x86_boundary(v->cpu);
     if (rc == X86_OK) {
         kvm_count(v->vm, STAT_STEPS);
