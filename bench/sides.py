@@ -21,6 +21,8 @@ PROGRAMS = os.path.join(GUEST, "programs")
 KERNEL = os.path.join(GUEST, "vmlinuz")
 INITRD = os.path.join(GUEST, "initrd.img")
 BENCH_INITRD = os.path.join(BUILD, "bench-initrd")
+BENCH_DISK = os.path.join(BUILD, "bench-disk")
+DISK_MIB = 64
 QEMU = "qemu-system-x86_64"
 
 MEMORY_MIB = "512"
@@ -151,7 +153,7 @@ class Native(Side):
     """The host."""
 
     def command(self, words):
-        return [RINGBENCH, "--programs", PROGRAMS, *words]
+        return [RINGBENCH, "--programs", PROGRAMS, "--disk", BENCH_DISK, *words]
 
 
 class Ring3(Side):
@@ -159,7 +161,7 @@ class Ring3(Side):
 
     def command(self, words):
         return [RING3, "run", "-q", "-e", self.name, "-m", MEMORY_MIB, "-k", KERNEL,
-                "-i", BENCH_INITRD, "-a", kernel_words(words)]
+                "-i", BENCH_INITRD, "-d", BENCH_DISK + ",data", "-a", kernel_words(words)]
 
     def boot_ns(self):
         command = [RING3, "run", "-q", "-e", self.name, "-m", MEMORY_MIB, "--json", "--", "true"]
@@ -179,6 +181,8 @@ class Qemu(Side):
 
     def command(self, words):
         return [*self.MACHINE, "-serial", "stdio", "-initrd", BENCH_INITRD,
+                "-drive", "if=none,id=disk,format=raw,file=" + BENCH_DISK,
+                "-device", "virtio-blk-pci,drive=disk,disable-legacy=on",
                 "-append", kernel_words(words)]
 
     def boot_ns(self):
@@ -194,7 +198,7 @@ class Qemu(Side):
 
 def kernel_words(words):
     """A kernel command line that starts ringbench with these words."""
-    return "%s rdinit=/bench/ringbench -- %s" % (CONSOLE, " ".join(words))
+    return "%s rdinit=/bench/ringbench -- --disk /dev/vda %s" % (CONSOLE, " ".join(words))
 
 
 def make_initrd():
@@ -203,3 +207,12 @@ def make_initrd():
     subprocess.run([os.path.join(TOP, "tools/mkinitrd.py"), "--base", INITRD, *(
         word for item in [*add, "bench/ringbench=" + RINGBENCH] for word in ("--add", item)),
         "--out", BENCH_INITRD], check=True)
+
+
+def make_disk():
+    """A file without holes, on stable storage."""
+    with open(BENCH_DISK, "wb") as f:
+        for _ in range(DISK_MIB):
+            f.write(b"ring" * (1 << 18))
+        f.flush()
+        os.fsync(f.fileno())

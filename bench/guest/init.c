@@ -8,8 +8,13 @@
 #include <termios.h>
 #include <unistd.h>
 
-static const char *const mounts[][2] = {
-    {"proc", "/proc"}, {"devtmpfs", "/dev"}, {"tmpfs", "/dev/shm"}, {"tmpfs", "/tmp"}};
+#include "modules.h"
+
+static const char *const mounts[][2] = {{"proc", "/proc"},
+                                        {"sysfs", "/sys"},
+                                        {"devtmpfs", "/dev"},
+                                        {"tmpfs", "/dev/shm"},
+                                        {"tmpfs", "/tmp"}};
 
 void init_system(void)
 {
@@ -18,6 +23,7 @@ void init_system(void)
         if (mount(mounts[i][0], mounts[i][1], mounts[i][0], 0, NULL) < 0)
             perror(mounts[i][1]);
     }
+    modules_load(DEVICE_BLK);
 }
 
 _Noreturn void init_power_off(void)

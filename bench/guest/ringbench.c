@@ -1,6 +1,6 @@
 /* ringbench.c - one program for every side of the bench: named rows of fixed work, timed inside
  *
- *   ringbench [--reps N] [--limit MS] [--programs DIR] [--rows NAME,NAME...]
+ *   ringbench [--reps N] [--limit MS] [--programs DIR] [--disk FILE] [--rows NAME,NAME...]
  *   ringbench true
  *
  * A row is repeated N times (5), but not begun again after MS (1500); a job runs once. Output:
@@ -29,8 +29,8 @@
 
 #define REPS_MAX 1000
 
-static const struct row *const lists[] = {kernels, simd_rows, kernel_call_rows, process_rows,
-                                          job_rows};
+static const struct row *const lists[] = {kernels,      simd_rows, kernel_call_rows,
+                                          process_rows, job_rows,  disk_rows};
 static const char *current;
 const char *programs_dir;
 
@@ -155,6 +155,8 @@ static int parse(struct plan *plan, int argc, char **argv)
             plan->limit_ns = (u64)atoi(value) * 1000000;
         else if (value && strcmp(argv[i], "--programs") == 0)
             programs_dir = value;
+        else if (value && strcmp(argv[i], "--disk") == 0)
+            disk_path = value;
         else if (value && strcmp(argv[i], "--rows") == 0)
             plan->names = value;
         else
@@ -176,7 +178,8 @@ int main(int argc, char **argv)
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     programs_dir = own_dir();
     if (parse(&plan, argc, argv) < 0) {
-        fprintf(stderr, "usage: ringbench [--reps N] [--limit MS] [--programs DIR] [--rows A,B]\n");
+        fprintf(stderr, "usage: ringbench [--reps N] [--limit MS] [--programs DIR] [--disk FILE] "
+                        "[--rows A,B]\n");
         if (!as_init)
             return 2;
     } else {
