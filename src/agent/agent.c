@@ -1,7 +1,7 @@
 /* agent.c - guest-side init: mounts, runs one command or a shell, powers off
  *
  * As process 1 it loads drivers for the virtio devices there are, and reads kernel parameters:
- *   ring3.net=ADDRESS/PREFIX[,GATEWAY[,DNS]]  the first network interface
+ *   ring3.net=ADDRESS/PREFIX[,GATEWAY[,DNS]]  the first network interface, without ring3.root
  *   ring3.share=TAG:PATH[:ro]                 a folder by 9p (repeatable)
  *   ring3.root=DEVICE                         a disk whose own init takes over
  *   ring3.agent=TTY                           runs the command that the monitor asks for over this
@@ -9,6 +9,8 @@
  *                                             console port PROTO_PORT
  *   ring3.size=ROWSxCOLS                      without a command a shell gets the console, this big
  * As an ordinary program, `agent --serve FD` speaks the same protocol on an open descriptor.
+ * As a service of systemd, `agent --service` does so where ring3.agent says, on the virtio port
+ * without it, and then has the machine powered off.
  */
 #include <errno.h>
 #include <signal.h>
@@ -55,8 +57,19 @@ static int reboot_command(int signo)
     }
 }
 
+static int open_channel(const char *where)
+{
+    int err = strcmp(where, "port") ? channel_open_tty(&channel, where)
+                                    : channel_open_port(&channel, PROTO_PORT);
+
+    if (err)
+        fprintf(stderr, "ring3-agent: %s: %s\n", where, strerror(-err));
+    return err;
+}
+
 /* Drivers, network, folders, and perhaps a root of its own. What a command may need is there when
- * it starts; other drivers come when they come. */
+ * it starts; other drivers come when they come. A system on a disk configures its network itself:
+ * an interface that is up already could not get the name which that system has for it. */
 static void set_up(void)
 {
     char value[128], device[64];
@@ -67,13 +80,15 @@ static void set_up(void)
         if (root_mount(device) == 0)
             root = ROOT_MOUNT;
     }
-    if (boot_param("ring3.net", value, sizeof(value)) && modules_load(DEVICE_NET))
-        network_configure(value, root);
+    if (!*root && boot_param("ring3.net", value, sizeof(value)) && modules_load(DEVICE_NET))
+        network_configure(value);
     if (boot_param("ring3.share", value, sizeof(value)) && modules_load(DEVICE_9P))
         boot_each_param("ring3.share", root_share, root);
-    modules_load_rest();
-    if (*root)
+    modules_load_rest(*root);
+    if (*root) {
         root_enter();
+        _exit(1); /* the kernel panics, as it does without a root */
+    }
 }
 
 static _Noreturn void run_as_init(void)
@@ -85,13 +100,10 @@ static _Noreturn void run_as_init(void)
     set_up();
     signal_fd = open_signals(true);
     if (boot_param("ring3.agent", tty, sizeof(tty))) {
-        end = strcmp(tty, "port") ? channel_open_tty(&channel, tty)
-                                  : channel_open_port(&channel, PROTO_PORT);
+        end = open_channel(tty);
         if (end == 0) {
             end = serve(&channel, signal_fd);
             channel_close(&channel);
-        } else {
-            fprintf(stderr, "ring3-agent: %s: %s\n", tty, strerror(-end));
         }
     } else {
         end = shell_run(signal_fd);
@@ -110,12 +122,30 @@ static int serve_fd(const char *arg)
     return err ? 1 : 0;
 }
 
+static int serve_as_service(void)
+{
+    char where[32];
+
+    if (!boot_param("ring3.agent", where, sizeof(where)))
+        strcpy(where, "port");
+    network_wait();
+    if (open_channel(where))
+        return 1;
+    serve(&channel, open_signals(false));
+    channel_close(&channel);
+    execlp("systemctl", "systemctl", "poweroff", "--force", (char *)NULL);
+    fprintf(stderr, "ring3-agent: systemctl: %s\n", strerror(errno));
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--serve") == 0)
         return serve_fd(argv[2]);
+    if (argc == 2 && strcmp(argv[1], "--service") == 0)
+        return serve_as_service();
     if (getpid() == 1)
         run_as_init();
-    fprintf(stderr, "usage: agent --serve FD (or as init of a guest)\n");
+    fprintf(stderr, "usage: agent --serve FD | --service (or as init of a guest)\n");
     return 2;
 }

@@ -114,12 +114,13 @@ bool modules_load(int type)
     return true;
 }
 
-void modules_load_rest(void)
+void modules_load_rest(bool wait)
 {
     look();
-    if (!present || fork() != 0)
+    if (!present || (!wait && fork() != 0))
         return;
     for (int type = 1; type < TYPES; type++)
         modules_load(type);
-    _exit(0);
+    if (!wait)
+        _exit(0);
 }

@@ -15,5 +15,5 @@ enum {
  * none. Loading what is built in or there already is fine. */
 bool modules_load(int type);
 
-/* Loads the drivers of all other devices in a process of its own: nobody waits for them. */
-void modules_load_rest(void);
+/* Loads the drivers of all other devices. Without `wait` a process of its own does. */
+void modules_load_rest(bool wait);

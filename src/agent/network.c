@@ -98,13 +98,10 @@ static int set_gateway(int fd, char *name, struct in_addr gateway)
     return ioctl(fd, SIOCADDRT, &route) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-static int set_dns(const char *root, const char *dns)
+static int set_dns(const char *dns)
 {
-    char path[300];
-    FILE *f;
+    FILE *f = fopen("/etc/resolv.conf", "we");
 
-    snprintf(path, sizeof(path), "%s/etc/resolv.conf", root);
-    f = fopen(path, "we");
     if (!f)
         return -errno;
     fprintf(f, "nameserver %s\n", dns);
@@ -117,7 +114,7 @@ static void complain(const char *what, int err)
         fprintf(stderr, "ring3-agent: network: %s: %s\n", what, strerror(-err));
 }
 
-void network_configure(const char *text, const char *root)
+void network_configure(const char *text)
 {
     char copy[128], *rest = copy, *address, *gateway, *dns, *slash, name[IFNAMSIZ];
     struct in_addr ip, via, server;
@@ -145,6 +142,30 @@ void network_configure(const char *text, const char *root)
     if (gateway)
         complain("gateway", set_gateway(fd, name, via));
     if (dns)
-        complain("resolv.conf", set_dns(root, dns));
+        complain("resolv.conf", set_dns(dns));
     close(fd);
+}
+
+/* The kernel's table: interface, destination, gateway ...; a header line. */
+static bool has_default_route(void)
+{
+    FILE *table = fopen("/proc/net/route", "re");
+    char line[256], destination[16];
+    bool found = false;
+
+    if (!table)
+        return false;
+    while (!found && fgets(line, sizeof(line), table))
+        found = sscanf(line, "%*s %15s", destination) == 1 && !strcmp(destination, "00000000");
+    fclose(table);
+    return found;
+}
+
+void network_wait(void)
+{
+    const struct timespec tick = {.tv_nsec = 20 * 1000 * 1000};
+    char name[IFNAMSIZ];
+
+    for (int ms = 0; ms < WAIT_MS && find_interface(name) && !has_default_route(); ms += 20)
+        nanosleep(&tick, NULL);
 }

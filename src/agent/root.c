@@ -52,18 +52,27 @@ void root_share(const char *text, const char *root)
         complain("share", where);
 }
 
+/* A disk that cannot be written is mounted so. */
+static int mount_as(const char *device, const char *type)
+{
+    if (mount(device, ROOT_MOUNT, type, 0, NULL) == 0)
+        return 0;
+    return errno == EACCES || errno == EROFS ? mount(device, ROOT_MOUNT, type, MS_RDONLY, NULL)
+                                             : -1;
+}
+
 /* With the kernel's own list of disk file systems; ext4, the usual one, first. */
 static int mount_any(const char *device)
 {
     char line[128];
     FILE *list;
 
-    if (mount(device, ROOT_MOUNT, "ext4", 0, NULL) == 0)
+    if (mount_as(device, "ext4") == 0)
         return 0;
     list = fopen("/proc/filesystems", "re");
     while (list && fgets(line, sizeof(line), list)) {
         line[strcspn(line, "\n")] = 0;
-        if (line[0] == '\t' && mount(device, ROOT_MOUNT, line + 1, 0, NULL) == 0) {
+        if (line[0] == '\t' && mount_as(device, line + 1) == 0) {
             fclose(list);
             return 0;
         }
