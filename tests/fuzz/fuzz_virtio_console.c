@@ -31,10 +31,10 @@ static void host_acts(void)
 
 static size_t host_output(void *ctx, const u8 *data, size_t len)
 {
-    size_t n = MIN(len, (size_t)vf_take(fuzz, 2));
+    size_t n = (size_t)vf_take(fuzz, 2);
 
     host_acts();
-    return fuzz->left ? n : len;
+    return fuzz->left ? MIN(n, len) : len;
 }
 
 static void host_room(void *ctx)

@@ -70,7 +70,7 @@ static void host_acts(struct virtio_fuzz *f)
             close(*peer);
         *peer = usock_accept(w.listener);
         break;
-    case 2: (void)!usock_send(*peer, greeting, MIN(vf_take(f, 1), sizeof(greeting) - 1)); break;
+    case 2: (void)!usock_send(*peer, greeting, vf_take(f, 1) % sizeof(greeting)); break;
     case 3: (void)!usock_send(*peer, greeting, 10); break;
     case 4: (void)!usock_recv(*peer, bytes, sizeof(bytes)); break;
     case 5: usock_shutdown(*peer, what & 32, what & 64); break;
