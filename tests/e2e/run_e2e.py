@@ -141,6 +141,50 @@ def doctor():
     found = json.loads(out)
     check([e["name"] for e in found["engines"]] == ["kvm", "bt", "interp", "script"], out)
     check(all(e["works"] for e in found["engines"] if e["name"] in ("bt", "interp")), out)
+    kvm = found["engines"][0]
+    check(kvm["verdict"] in ("works", "no-node", "no-permission", "no-cpu-support", "dead-node",
+                             "refused", "emulates"), kvm)
+    check(kvm["works"] == (kvm["verdict"] == "works") == (kvm["reason"] == ""), kvm)
+    # The status is about the engine asked for.
+    check(ring3("doctor", "-e", "bt")[0] == 0)
+    check(ring3("doctor", "-e", "kvm")[0] == (0 if kvm["works"] else 125), kvm)
+    check(ring3("doctor", "-e", "nosuch")[0] == 2)
+
+
+@test(guest=False)
+def doctor_without_kvm():
+    """What the probe says of nodes that are missing, dead or locked; each with its mend."""
+    def verdict(*prefix):
+        p = subprocess.run([*prefix, ARGS.ring3, "doctor", "--json"], capture_output=True)
+        kvm = json.loads(p.stdout)["engines"][0]
+        return kvm["verdict"], kvm["reason"]
+
+    def in_namespace(setup):
+        return verdict("unshare", "-m", "sh", "-c", setup + '; exec "$0" "$@"')
+
+    if os.getuid() == 0 and os.path.exists("/dev/kvm") and not os.stat("/dev/kvm").st_mode & 0o004:
+        got = verdict("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        check(got[0] == "no-permission" and "group kvm" in got[1], got)
+    may = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"],
+                         capture_output=True).returncode == 0
+    if not may:
+        return
+    got = in_namespace("mount -t tmpfs none /dev")
+    check(got[0] in ("no-node", "no-cpu-support") and "-e bt" in got[1], got)
+    got = in_namespace("mount -t tmpfs none /dev; mknod /dev/kvm c 1 3")
+    check(got[0] in ("dead-node", "refused") and "bt" in got[1] or "device" in got[1], got)
+
+
+@test(guest=False)
+def snapshot_options():
+    for words, part in ((["--save", "x"], "--at"), (["--at", "1"], "--save"),
+                        (["--save", "x", "--at", "soon"], "soon"),
+                        (["--save", "x", "--at", "1", "--", "true"], "command"),
+                        (["--restore", "x", "-k", "y"], "--restore")):
+        status, out, err = ring3("run", *words)
+        check(status == 2 and part in err, words, status, err)
+    status, out, err = ring3("run", "--restore", scratch("no.snap", b"hello" * 100))
+    check(status == 125 and "no.snap" in err and "no snapshot" in err, status, err)
 
 
 def scratch(name, data):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """run_nested.py - runs commands on a machine with KVM that QEMU emulates (AMD SVM, nested paging)
 
-usage: run_nested.py RING3 GUEST_DIR MODULES_DIR [--log FILE] [--add NAME=PATH]... [--timeout S] CASE...
+usage: run_nested.py RING3 GUEST_DIR [--log FILE] [--add NAME=PATH]... [--timeout S] CASE...
 
 A CASE is NAME:EXPECTED:COMMAND - a shell command there, with ring3 in the path, and a regular
 expression that its output must match; it must end with status 0. Output is TAP; the log holds the
@@ -17,7 +17,8 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MKINITRD = os.path.join(HERE, "..", "..", "tools", "mkinitrd.py")
+TOOLS = os.path.join(HERE, "..", "..", "tools")
+MKINITRD = os.path.join(TOOLS, "mkinitrd.py")
 
 
 def skip(why):
@@ -40,10 +41,9 @@ def commands(cases):
     """The script that runs there, with marks around each command."""
     lines = []
     for number, (_, _, command) in enumerate(cases):
-        lines += [f"echo '=== begin {number}'", f"( {command} )",
-                  f"echo; echo \"=== end {number} status $?\""]
-    return "\n".join(l.replace("echo; echo", "s=$?; echo; echo").replace("$?\"", "$s\"")
-                     if l.startswith("echo; echo") else l for l in lines) + "\n"
+        lines += [f"echo '=== begin {number}'", f"( {command} )", "status=$?",
+                  f"echo; echo \"=== end {number} status $status\""]
+    return "\n".join(lines) + "\n"
 
 
 def make_initrd(args, cases, tmp):
@@ -51,10 +51,9 @@ def make_initrd(args, cases, tmp):
     with open(script, "w", encoding="utf-8") as f:
         f.write(commands(cases))
     out = os.path.join(tmp, "initrd")
-    added = {"nested": None}
     pairs = [("nested/init", os.path.join(HERE, "init.sh")), ("nested/commands.sh", script),
              ("usr/bin/ring3", args.ring3), ("lib64", None), ("nested/lib", None),
-             ("nested/modules", args.modules), ("usr/bin/guest", None)]
+             ("nested/modules", os.path.join(args.guest, "modules")), ("usr/bin/guest", None)]
     pairs += [("usr/bin/guest/" + n, os.path.join(args.guest, n)) for n in ("vmlinuz", "initrd.img")]
     pairs += list(libraries(args.ring3))
     pairs += [tuple(a.split("=", 1)) for a in args.add]
@@ -62,7 +61,6 @@ def make_initrd(args, cases, tmp):
     os.makedirs(empty)
     cmd = [sys.executable, MKINITRD, "--base", os.path.join(args.guest, "initrd.img"), "--out", out,
            "--add", f"nested={empty}"]
-    del added
     for name, path in pairs:
         cmd += ["--add", f"{name}={path or empty}"]
     subprocess.run(cmd, check=True)
@@ -88,8 +86,8 @@ def boot(args, initrd):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("ring3", "guest", "modules"):
-        parser.add_argument(name)
+    parser.add_argument("ring3")
+    parser.add_argument("guest")
     parser.add_argument("--log")
     parser.add_argument("--add", action="append", default=[])
     parser.add_argument("--timeout", type=float, default=600)
@@ -98,9 +96,14 @@ def main():
     cases = [case.split(":", 2) for case in args.case]
     if not shutil.which("qemu-system-x86_64"):
         skip("no qemu-system-x86_64 to emulate a machine with KVM: tools/setup --bench installs it")
-    for path in (os.path.join(args.guest, "vmlinux"), os.path.join(args.modules, "kvm-amd.ko")):
-        if not os.path.exists(path):
-            skip(f"no {path}: tools/guest vmlinux and tools/guest modules make it")
+    if not os.path.exists(os.path.join(args.guest, "initrd.img")):
+        skip("no default guest: make guest")
+    for what in ("vmlinux", "modules"):
+        made = subprocess.run([os.path.join(TOOLS, "guest"), what], check=False,
+                              env={**os.environ, "RING3_GUEST_DIR": os.path.abspath(args.guest)},
+                              capture_output=True, text=True)
+        if made.returncode:
+            skip(f"tools/guest {what}: {made.stderr.strip()}")
     with tempfile.TemporaryDirectory() as tmp:
         text, seconds = boot(args, make_initrd(args, cases, tmp))
     print(f"1..{len(cases)}")

@@ -93,7 +93,7 @@ static int open_vm(struct engine_vm *vm, struct err *e)
     if (vm->fd < 0)
         return err_set(e, -vm->fd, "engine kvm: cannot create a VM: %s; see ring3 doctor",
                        strerror(-vm->fd));
-    /* Also what a guest's programs do in ring 3 then comes to us, where the kernel would raise #UD. */
+    /* Also what programs do in ring 3 then comes to us; the kernel would raise #UD. */
     (void)kvm_ioctl(vm->fd, KVM_ENABLE_CAP, &emulation);
     /* AMD processors need neither. */
     (void)kvm_ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);

@@ -1,4 +1,4 @@
-/* probe_guest.S - what a kernel does in ring 0, for probe.c: 64-bit code for any address */
+/* probe_guest.S - what a kernel does in ring 0, for probe.c: 64-bit code at any address */
 
 /* Port 0xf4 hears of each step: its number when it went well, with bit 7 when it went wrong. In
  * order: SSE, INT n and IRETQ, a page fault, SYSCALL, CPUID; then 6 and 7 around each of three

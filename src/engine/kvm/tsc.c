@@ -121,9 +121,9 @@ static bool stood_locked(struct engine_vcpu *v)
     return false;
 }
 
-/* Where the host cannot scale, the guest's TSC is right when it begins to run and too fast from then
- * on. It must not jump back when state comes out and in again: between the two the difference to
- * the machine's clock is what is kept. */
+/* Where the host cannot scale, the guest's TSC is right when it begins to run and too fast from
+ * then on. It must not jump back when state comes out and in again: between the two the difference
+ * to the machine's clock is what is kept. */
 static bool unscaled(const struct engine_vm *vm)
 {
     return vm->tsc_khz != GUEST_KHZ;
