@@ -53,7 +53,7 @@ def make_initrd(args, cases, tmp):
     out = os.path.join(tmp, "initrd")
     pairs = [("nested/init", os.path.join(HERE, "init.sh")), ("nested/commands.sh", script),
              ("usr/bin/ring3", args.ring3), ("lib64", None), ("nested/lib", None),
-             ("nested/modules", os.path.join(args.guest, "modules")), ("usr/bin/guest", None)]
+             ("nested/modules", os.path.join(args.guest, "kvm")), ("usr/bin/guest", None)]
     pairs += [("usr/bin/guest/" + n, os.path.join(args.guest, n)) for n in ("vmlinuz", "initrd.img")]
     pairs += list(libraries(args.ring3))
     pairs += [tuple(a.split("=", 1)) for a in args.add]
@@ -98,7 +98,7 @@ def main():
         skip("no qemu-system-x86_64 to emulate a machine with KVM: tools/setup --bench installs it")
     if not os.path.exists(os.path.join(args.guest, "initrd.img")):
         skip("no default guest: make guest")
-    for what in ("vmlinux", "modules"):
+    for what in ("vmlinux", "kvm"):
         made = subprocess.run([os.path.join(TOOLS, "guest"), what], check=False,
                               env={**os.environ, "RING3_GUEST_DIR": os.path.abspath(args.guest)},
                               capture_output=True, text=True)
