@@ -31,40 +31,89 @@ static bool parse_mac(const char *text, u8 mac[6])
     return !(mac[0] & 1); /* no group address */
 }
 
-static int parse_key(struct machine_net *net, const char *key, const char *value, struct err *e)
+static const struct {
+    const char *name;
+    enum machine_net_kind kind;
+    const char *path_key; /* names what it is connected to; NULL: nothing to name */
+} kinds[] = {
+    {"user", NET_USER, NULL},
+    {"tap", NET_TAP, "ifname"},
+    {"stream", NET_STREAM, "path"},
+    {"dgram", NET_DGRAM, "local"},
+};
+
+static const char *path_key(enum machine_net_kind kind)
 {
+    return kinds[kind].path_key;
+}
+
+static int parse_key(struct machine_net *net, char *key, char *value, struct err *e)
+{
+    bool on = value && !strcmp(value, "on");
+
     if (!strcmp(key, "mac") && value)
         return parse_mac(value, net->mac)
                    ? 0
                    : err_set(e, EINVAL, "option --net: mac=%s: six bytes as 52:54:00:12:34:56",
                              value);
-    if (net->kind == NET_USER && !strcmp(key, "restrict") && value &&
-        (!strcmp(value, "on") || !strcmp(value, "off"))) {
-        net->user.restricted = !strcmp(value, "on");
-        return 0;
-    }
-    return err_set(e, EINVAL, "option --net: '%s%s%s' is not understood (mac=, restrict=on|off)",
-                   key, value ? "=" : "", value ? value : "");
+    if (path_key(net->kind) && !strcmp(key, path_key(net->kind)) && value && *value)
+        net->path = value;
+    else if (net->kind == NET_DGRAM && !strcmp(key, "remote") && value && *value)
+        net->remote = value;
+    else if (net->kind == NET_STREAM && !strcmp(key, "server") && !value)
+        net->server = true;
+    else if (net->kind == NET_USER && !strcmp(key, "restrict") &&
+             (on || (value && !strcmp(value, "off"))))
+        net->user.restricted = on;
+    else
+        return err_set(e, EINVAL, "option --net: %s does not take '%s%s%s'", kinds[net->kind].name,
+                       key, value ? "=" : "", value ? value : "");
+    return 0;
 }
 
+static int check_nic(const struct machine_net *net, struct err *e)
+{
+    const char *key = path_key(net->kind);
+
+    if (key && !net->path)
+        return err_set(e, EINVAL, "option --net: %s needs %s=", kinds[net->kind].name, key);
+    if (net->kind == NET_DGRAM && !net->remote)
+        return err_set(e, EINVAL, "option --net: dgram needs remote=");
+    return 0;
+}
+
+static int parse_kind(const char *word, struct machine_net *net, struct err *e)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        if (strcmp(word, kinds[i].name))
+            continue;
+        *net = (struct machine_net){.kind = kinds[i].kind};
+        return 0;
+    }
+    return err_set(e, EINVAL, "option --net: unknown kind '%s' (user, tap, stream, dgram or none)",
+                   word);
+}
+
+/* The copy lives as long as the options: values point into it. */
 static int parse_nic(struct net_options *n, const char *text, bool *none, struct err *e)
 {
-    char copy[1024], *rest = copy, *word;
+    char *rest, *word;
     struct machine_net *net = &n->net[n->nets];
-    int rc = 0;
+    int rc;
 
-    if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy))
+    if (n->nets == NICS_MAX)
+        return err_set(e, EINVAL, "option --net: at most %d interfaces", NICS_MAX);
+    rest = n->text[n->nets];
+    if (snprintf(rest, NET_TEXT_BYTES, "%s", text) >= NET_TEXT_BYTES)
         return err_set(e, EINVAL, "option --net: too long");
     word = strsep(&rest, ",");
     if (!strcmp(word, "none") && !rest) {
         *none = true;
         return 0;
     }
-    if (strcmp(word, "user"))
-        return err_set(e, EINVAL, "option --net: unknown kind '%s' (user or none)", word);
-    if (n->nets == NICS_MAX)
-        return err_set(e, EINVAL, "option --net: at most %d interfaces", NICS_MAX);
-    *net = (struct machine_net){.kind = NET_USER};
+    rc = parse_kind(word, net, e);
+    if (rc)
+        return rc;
     default_mac(net->mac, n->nets++);
     while (!rc && (word = strsep(&rest, ","))) {
         char *value = strchr(word, '=');
@@ -73,7 +122,7 @@ static int parse_nic(struct net_options *n, const char *text, bool *none, struct
             *value++ = 0;
         rc = parse_key(net, word, value, e);
     }
-    return rc;
+    return rc ? rc : check_nic(net, e);
 }
 
 /* ---- --publish ---- */

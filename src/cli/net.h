@@ -5,8 +5,11 @@
 #include "machine/machine.h"
 
 /* What the options say, or the default; forwards are kept here, where the configuration points. */
+#define NET_TEXT_BYTES 512
+
 struct net_options {
     struct machine_net net[NICS_MAX];
+    char text[NICS_MAX][NET_TEXT_BYTES]; /* what paths in it point into */
     unsigned nets;
     struct net_forward forward[FORWARDS_MAX];
     unsigned forwards;

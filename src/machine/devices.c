@@ -76,6 +76,9 @@ static int open_backend(const struct machine_net *net, struct loop *loop, struct
                         struct err *e)
 {
     switch (net->kind) {
+    case NET_TAP: return net_open_tap(net->path, loop, out, e);
+    case NET_STREAM: return net_open_stream(net->path, net->server, loop, out, e);
+    case NET_DGRAM: return net_open_dgram(net->path, net->remote, loop, out, e);
     default: return net_open_user(&net->user, loop, out, e);
     }
 }

@@ -19,12 +19,15 @@ struct serial;
 #define MACHINE_SERIALS 4
 
 /* A network interface. */
-enum machine_net_kind { NET_USER };
+enum machine_net_kind { NET_USER, NET_TAP, NET_STREAM, NET_DGRAM };
 
 struct machine_net {
     enum machine_net_kind kind;
     u8 mac[6];
     struct net_user_config user; /* NET_USER */
+    const char *path;            /* the tap's name; the socket's path, local for NET_DGRAM */
+    const char *remote;          /* NET_DGRAM */
+    bool server;                 /* NET_STREAM */
 };
 
 /* A virtio disk on an I/O thread of its own. */

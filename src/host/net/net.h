@@ -81,3 +81,16 @@ struct net_user_config {
 };
 must_check int net_open_user(const struct net_user_config *cfg, struct loop *loop,
                              struct netdev **out, struct err *e);
+
+/* An existing tap interface of the host, or a new one where the user may make it. */
+must_check int net_open_tap(const char *name, struct loop *loop, struct netdev **out,
+                            struct err *e);
+
+/* Unix datagram sockets, a frame a datagram: `local` is made, `remote` need not be there yet. */
+must_check int net_open_dgram(const char *local, const char *remote, struct loop *loop,
+                              struct netdev **out, struct err *e);
+
+/* A unix stream socket, each frame behind its length in 32 bits, big-endian. A server makes it and
+ * waits for its peer, with the cable out meanwhile; a client needs the server. */
+must_check int net_open_stream(const char *path, bool server, struct loop *loop,
+                               struct netdev **out, struct err *e);
