@@ -27,6 +27,17 @@
 #define VIRTIO_QUEUES_MAX 64   /* queues of a device */
 #define VIRTIO_CONFIG_MAX 1024 /* bytes of a device's configuration */
 
+/* Shared folders (9p) */
+#define SHARES_MAX         8           /* of a machine */
+#define P9_TAG_MAX         32          /* bytes of the name a guest mounts a share by */
+#define P9_FIDS_MAX        65536       /* fids of a share */
+#define P9_FDS_MAX         131072      /* descriptors of a share, when the host lets it have them */
+#define P9_MSIZE_MIN       4096        /* bytes of a message */
+#define P9_MSIZE_MAX       (512 << 10) /* bytes of a message */
+#define P9_HEAD_MAX        8192        /* bytes of a message without the data of reads and writes */
+#define P9_DIRENTS_BYTES   32768       /* directory entries read from the host at once */
+#define P9_XATTR_BYTES_MAX (1 << 20)   /* attribute values held by the fids of a share */
+
 /* Small virtio devices */
 #define RNG_REQUEST_MAX    4096         /* bytes of entropy for one request */
 #define CONSOLE_PORTS_MAX  16           /* ports of a virtio console; two queues each */
