@@ -29,7 +29,7 @@ static void print_text(void)
     }
     kvm_node(node, sizeof(node));
     printf("\nHost:\n  %s\n", node);
-    if (guest_find(&guest, &e) == 0)
+    if (guest_find(&guest, false, &e) == 0)
         printf("  default guest: %s\n", guest.kernel);
     else
         printf("  %s\n", e.msg);
@@ -50,7 +50,7 @@ static void print_json(void)
     struct guest_files guest;
     struct err e = {0};
     char node[160], *text;
-    bool found = guest_find(&guest, &e) == 0;
+    bool found = guest_find(&guest, false, &e) == 0;
 
     for (const struct engine_row *row = engine_rows; row->name; row++) {
         struct err reason = {0};

@@ -29,28 +29,36 @@ static bool program_dir(char *out, size_t size)
     return slash != NULL;
 }
 
-static bool try_dir(struct guest_files *g, const char *dir, const char *sub)
+static bool try_dir(struct guest_files *g, const char *dir, const char *sub, bool full)
 {
-    int a = snprintf(g->kernel, sizeof(g->kernel), "%s%s/vmlinuz", dir, sub);
-    int b = snprintf(g->initrd, sizeof(g->initrd), "%s%s/initrd.img", dir, sub);
+    const char *kernel = full ? "/full/vmlinux" : "/vmlinuz";
+    const char *initrd = full ? "/full/initrd.img" : "/initrd.img";
+    int a = snprintf(g->kernel, sizeof(g->kernel), "%s%s%s", dir, sub, kernel);
+    int b = snprintf(g->initrd, sizeof(g->initrd), "%s%s%s", dir, sub, initrd);
 
     return a < (int)sizeof(g->kernel) && b < (int)sizeof(g->initrd) &&
            access(g->kernel, R_OK) == 0 && access(g->initrd, R_OK) == 0;
 }
 
-int guest_find(struct guest_files *g, struct err *e)
+int guest_find(struct guest_files *g, bool full, struct err *e)
 {
     const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
     char program[GUEST_PATH_MAX];
 
-    if (program_dir(program, sizeof(program)) && try_dir(g, program, "/guest"))
+    if (program_dir(program, sizeof(program)) && try_dir(g, program, "/guest", full))
         return 0;
-    if (data && *data && try_dir(g, data, "/ring3"))
+    if (data && *data && try_dir(g, data, "/ring3", full))
         return 0;
-    if (!(data && *data) && home && try_dir(g, home, "/.local/share/ring3"))
+    if (!(data && *data) && home && try_dir(g, home, "/.local/share/ring3", full))
         return 0;
-    if (try_dir(g, "/usr/local/share", "/ring3") || try_dir(g, "/usr/share", "/ring3"))
+    if (try_dir(g, "/usr/local/share", "/ring3", full) || try_dir(g, "/usr/share", "/ring3", full))
         return 0;
+    if (full)
+        return err_set(
+            e, ENOENT,
+            "no guest whose kernel can mount folders (guest/full/vmlinux and "
+            "guest/full/initrd.img next to the program, or in ~/.local/share/ring3); run "
+            "tools/guest, or give -k and -i");
     return err_set(
         e, ENOENT,
         "no default guest (guest/vmlinuz and guest/initrd.img next to the program, or in "
@@ -163,7 +171,7 @@ int guest_load(struct guest_image *g, const struct options *o, const char *agent
     if (o->kernel)
         rc = read_file(&g->kernel, "kernel", o->kernel, e);
     if (!rc && standard)
-        rc = guest_find(&g->standard, e);
+        rc = guest_find(&g->standard, o->share.count != 0, e);
     if (!rc && !o->kernel)
         rc = read_file(&g->kernel, "kernel", g->standard.kernel, e);
     if (!rc && o->initrd)

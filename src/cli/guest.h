@@ -12,9 +12,10 @@ struct guest_files {
     char kernel[GUEST_PATH_MAX], initrd[GUEST_PATH_MAX];
 };
 
-/* Looks for guest/vmlinuz and guest/initrd.img next to the program, then in the data directories.
- * -ENOENT says how to make them. */
-must_check int guest_find(struct guest_files *g, struct err *e);
+/* Looks for guest/vmlinuz and guest/initrd.img next to the program, then in the data directories;
+ * `full`: for guest/full/vmlinux and its initrd.img, whose kernel has drivers for more, 9p among
+ * them. -ENOENT says how to make them. */
+must_check int guest_find(struct guest_files *g, bool full, struct err *e);
 
 #define GUEST_MODULES_MAX 64
 

@@ -35,7 +35,7 @@ struct string_list {
 struct options {
     const char *engine, *kernel, *initrd, *append, *cpu, *bios, *script, *workdir, *console, *bt;
     const char *vsock, *save, *at, *restore;
-    struct string_list env, debugcon, disk, net, port, publish;
+    struct string_list env, debugcon, share, disk, net, port, publish;
     u64 memory, cpus, timeout_ms, debug_exit, lockstep;
     const char *format, *backing;
     u64 cluster;

@@ -12,6 +12,7 @@
 #include "cli/outcome.h"
 #include "cli/report.h"
 #include "cli/session.h"
+#include "cli/share.h"
 #include "cli/tuning.h"
 #include "cli/verbs.h"
 #include "cli/vsock.h"
@@ -27,7 +28,8 @@ struct run {
     struct disk_list disks;
     struct guest_image image;
     struct net_options net;
-    char agent_words[512]; /* what the guest's agent is told on the kernel command line */
+    struct shares shares;
+    char agent_words[CMDLINE_MAX]; /* what the guest's agent is told on the kernel command line */
     struct machine_config cfg;
     struct snapshot_info snapshot; /* --restore */
     FILE *debug_file[DEBUG_PORTS_MAX];
@@ -76,6 +78,11 @@ static int check_snapshot(const struct options *o, struct err *e)
     if (o->save && (o->command || o->bios || o->script))
         return err_set(e, EINVAL,
                        "option --save: not with a command, --bios or --script in this version");
+    if ((o->save || o->restore) && o->share.count)
+        return err_set(
+            e, EINVAL,
+            "option --volume: a machine with folders of the host cannot be saved, as what "
+            "the guest has open there is the host's");
     if (o->restore && (o->kernel || o->initrd || o->append || o->bios || o->script || o->command ||
                        o->cpu || o->debug_exit || o->testdev))
         return err_set(e, EINVAL,
@@ -106,6 +113,8 @@ static int check_options(struct run *r, struct err *e)
                                      : "option --script needs --engine script");
     if (o->script && (o->port.count || o->hvc || o->vsock))
         return err_set(e, EINVAL, "options --port, --hvc and --vsock need a guest");
+    if (o->script && o->share.count)
+        return err_set(e, EINVAL, "option --volume needs a guest");
     if ((o->env.count || o->workdir || o->console) && !o->command)
         return err_set(e, EINVAL, "options --env, --workdir and --console need a command after --");
     for (unsigned i = 0; i < o->env.count; i++)
@@ -126,6 +135,8 @@ static int check_options(struct run *r, struct err *e)
     if (disks_parse(&r->disks, o, e))
         return -EINVAL;
     if (o->vsock && vsock_parse(o->vsock, &(struct machine_config){.cpus = 0}, e))
+        return -EINVAL;
+    if (shares_parse(&r->shares, &o->share, e))
         return -EINVAL;
     if (check_snapshot(o, e))
         return -EINVAL;
@@ -174,6 +185,8 @@ static int compose_agent_words(struct run *r, struct err *e)
         rc = disks_root(&r->disks, root, sizeof(root), e);
     snprintf(r->agent_words, sizeof(r->agent_words), "%s%s%s", *root ? " ring3.root=" : "", root,
              net_agent_words(&r->net));
+    if (!rc && !shares_append(&r->shares, r->agent_words, sizeof(r->agent_words)))
+        return err_set(e, E2BIG, "option --volume: the kernel command line gets too long");
     return rc;
 }
 
@@ -234,6 +247,8 @@ static int configure(struct run *r, struct err *e)
     r->cfg.disks = r->disks.count;
     if (o->vsock && vsock_parse(o->vsock, &r->cfg, e))
         return -EINVAL;
+    r->cfg.share = r->shares.machine;
+    r->cfg.shares = r->shares.count;
     r->cfg.rng = r->cfg.balloon = !o->script;
     if (o->restore)
         configure_restored(r);
@@ -331,6 +346,7 @@ int verb_run(int argc, char **argv)
             fclose(r->debug_file[i]);
     guest_unload(&r->image);
     disks_free(&r->disks);
+    shares_free(&r->shares);
     ports_unconfigure(&r->cfg);
     free(r);
     return status;

@@ -183,7 +183,7 @@ static int make_vsock(struct machine *m, const struct machine_config *cfg, struc
 typedef int make_fn(struct machine *m, const struct machine_config *cfg, struct err *e);
 
 static make_fn *const makers[] = {
-    make_rng, make_nics, make_disks, ports_create, make_balloon, make_vsock, NULL,
+    make_rng, make_nics, make_disks, ports_create, make_balloon, make_vsock, shares_create, NULL,
 };
 
 int devices_create(struct machine *m, const struct machine_config *cfg, struct err *e)
@@ -251,6 +251,15 @@ void devices_resume(struct machine *m)
 }
 
 /* ---- snapshots ---- */
+
+int devices_savable(struct machine *m, struct err *e)
+{
+    for (unsigned i = 0; i < m->devices.count; i++)
+        if (m->devices.item[i]->unsaved)
+            return err_set(e, EOPNOTSUPP, "snapshot: the machine has %s, which cannot be saved",
+                           m->devices.item[i]->unsaved);
+    return 0;
+}
 
 struct item_list {
     struct snap_item *out;

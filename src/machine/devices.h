@@ -17,6 +17,7 @@ struct device {
     struct iothread *io;
     void (*destroy)(struct virtio_dev *dev);
     const struct snap_desc *snap; /* of the device's own state; NULL: it has none */
+    const char *unsaved;          /* why the machine cannot be saved: "a ..."; NULL: it can */
 };
 
 struct devices {
@@ -44,9 +45,14 @@ must_check int device_plug(struct machine *m, struct device *d, struct virtio_de
 must_check int ports_create(struct machine *m, const struct machine_config *cfg, struct err *e);
 void ports_destroy(struct machine *m);
 
+/* shares.c: the folders of the host. */
+must_check int shares_create(struct machine *m, const struct machine_config *cfg, struct err *e);
+
 /* Finishes what is in flight and holds the I/O threads; vCPUs are parked. Pairs. */
 void devices_pause(struct machine *m);
 void devices_resume(struct machine *m);
 
+/* -EOPNOTSUPP with the reason when there is a device whose state lies elsewhere. */
+must_check int devices_savable(struct machine *m, struct err *e);
 /* Snapshot records: fills up to n and returns how many there are. */
 size_t devices_snap_items(struct machine *m, struct snap_item *out, size_t n);

@@ -153,9 +153,12 @@ static struct snap_item *snap_items(struct machine *m, size_t *n)
 int machine_save(struct machine *m, struct snap_buf *out, struct err *e)
 {
     size_t n;
-    struct snap_item *items = snap_items(m, &n);
-    int rc;
+    struct snap_item *items;
+    int rc = devices_savable(m, e);
 
+    if (rc)
+        return rc;
+    items = snap_items(m, &n);
     if (!items)
         return err_set(e, ENOMEM, "snapshot: no memory for the list of records");
     for (unsigned i = 0; i < m->cpus; i++)

@@ -42,6 +42,15 @@ struct machine_cpuid {
     u64 arch_capabilities;
 };
 
+/* A folder of the host by virtio 9p; the guest mounts it by the tag MACHINE_SHARE_TAG, with its
+ * index. */
+#define MACHINE_SHARE_TAG "r3share%u"
+
+struct machine_share {
+    const char *dir;
+    bool read_only;
+};
+
 struct machine_config {
     const struct engine *engine;
     struct bt_config bt;   /* engine bt: tuning */
@@ -64,6 +73,8 @@ struct machine_config {
     int debug_exit_port;             /* 0: none */
     const struct machine_disk *disk; /* must outlive machine_create only, as its strings */
     unsigned disks;
+    const struct machine_share *share; /* must outlive machine_create only, as its strings */
+    unsigned shares;
     bool testdev;
 
     struct machine_net net[NICS_MAX];
