@@ -5,7 +5,7 @@ FUZZ_SECONDS ?= 60
 PREFIX ?=
 export FUZZ_SECONDS
 
-.PHONY: build setup guest run check check-long bench fuzz fmt install clean help
+.PHONY: build setup guest guest-debian run check check-long bench fuzz fmt install clean help
 .DEFAULT_GOAL := build
 
 build: setup $(BUILD)/build.ninja ## compile ring3 and its tests into build/ (the default)
@@ -19,6 +19,9 @@ $(BUILD)/build.ninja: | setup
 
 guest: build ## make the default guest in build/guest (downloads a Debian kernel once)
 	@tools/guest --agent $(BUILD)/src/agent/agent
+
+guest-debian: build ## make build/guest/debian.img, a disk with Debian: make guest-debian ARGS="--with gcc"
+	@tools/guest debian --agent $(BUILD)/src/agent/agent $(ARGS)
 
 run: ARGS ?= -- uname -a
 run: guest ## boot the default guest and run a command: make run ARGS="-- uname -a"
