@@ -26,6 +26,7 @@
 #define VIRTQ_CHAIN_MAX   1024 /* descriptors in a chain, indirect ones included */
 #define VIRTIO_QUEUES_MAX 64   /* queues of a device */
 #define VIRTIO_CONFIG_MAX 1024 /* bytes of a device's configuration */
+#define VIRTIO_TURN_MAX   1024 /* chains of a queue that are served before others get a turn */
 
 /* Shared folders (9p) */
 #define SHARES_MAX         8           /* of a machine */

@@ -8,8 +8,10 @@ struct echo {
     struct virtio_dev v;
     u8 config[8];
     unsigned started, stopped, kicks;
-    bool stall;
+    bool stall, endless; /* endless: each chain makes another one available */
 };
+
+static struct drv drv;
 
 static s64 echo_one(struct virtio_dev *v, struct virtq *q, struct virtq_chain *c)
 {
@@ -19,6 +21,8 @@ static s64 echo_one(struct virtio_dev *v, struct virtq *q, struct virtq_chain *c
 
     if (d->stall)
         return VIRTIO_STALL;
+    if (d->endless)
+        drv_offer(&drv, 0, c->head);
     n = MIN(n, (u32)sizeof(buf));
     if (virtq_read(q, c, 0, buf, n) || virtq_write(q, c, 0, buf, n))
         return 0;
@@ -50,7 +54,6 @@ static const struct virtio_ops echo_ops = {
     .kick = echo_kick,
 };
 
-static struct drv drv;
 static struct echo echo;
 
 static int setup(void **state)
@@ -312,6 +315,25 @@ static void vectors(void **state)
     assert_int_equal(virtq_iov(q, &c, false, 0, 0, iov, 4), 0);
 }
 
+/* A driver that feeds the queue without end stops neither a pause nor a reset. */
+static void endless_chains(void **state)
+{
+    struct virtq_seg seg[] = {{DRV_BUF_GPA, 4}, {DRV_BUF_GPA + 64, 4}};
+
+    drv_start(&drv, ALL_FEATURES, 16);
+    echo.endless = true;
+    drv_chain(&drv, 0, &seg[0], 1, &seg[1], 1);
+    virtio_kick(&echo.v, 0);
+    usleep(2000);
+    iothread_pause(drv.io);
+    assert_true(echo.kicks > 1);
+    iothread_resume(drv.io);
+    virtio_set_status(&echo.v, 0);
+    drv_settle(&drv);
+    assert_int_equal(echo.stopped, 1);
+    assert_int_equal(echo.v.status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,6 +347,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(status, setup, teardown),
         cmocka_unit_test_setup_teardown(config_change, setup, teardown),
         cmocka_unit_test_setup_teardown(vectors, setup, teardown),
+        cmocka_unit_test_setup_teardown(endless_chains, setup, teardown),
     };
 
     return cmocka_run_group_tests_name("virtio", tests, NULL, NULL);

@@ -222,10 +222,11 @@ static void feed(struct virtio_console *c, unsigned port)
     struct virtq *q = &c->dev.queue[n];
     struct virtq_chain chain;
     u8 bytes[CONSOLE_INPUT];
+    unsigned left = VIRTIO_TURN_MAX;
 
     if (multiport(c) && !c->guest_open[port])
         return;
-    while (peek_input(c, port, bytes, 1) && next_buffer(q, &chain)) {
+    for (; left && peek_input(c, port, bytes, 1) && next_buffer(q, &chain); left--) {
         u32 len = peek_input(c, port, bytes, MIN(chain.in_bytes, CONSOLE_INPUT));
 
         if (virtq_write(q, &chain, 0, bytes, len))
@@ -234,6 +235,8 @@ static void feed(struct virtio_console *c, unsigned port)
         virtq_push(q, chain.head, len);
     }
     virtio_signal(&c->dev, n);
+    if (!left)
+        virtio_kick(&c->dev, n); /* buffers without room, without end */
 }
 
 static void host_changed(void *arg)

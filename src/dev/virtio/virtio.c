@@ -90,20 +90,24 @@ void virtio_process(struct virtio_dev *d, unsigned n,
                     s64 (*fn)(struct virtio_dev *d, struct virtq *q, struct virtq_chain *c))
 {
     struct virtq *q = &d->queue[n];
+    unsigned left = VIRTIO_TURN_MAX;
     struct virtq_chain c;
     s64 written = 0;
 
     do {
         virtq_ask_kicks(q, false);
-        while (written != VIRTIO_STALL && virtq_pop(q, &c) > 0) {
+        while (written != VIRTIO_STALL && left && virtq_pop(q, &c) > 0) {
+            left--;
             written = fn(d, q, &c);
             if (written >= 0)
                 virtq_push(q, c.head, (u32)written);
             else if (written == VIRTIO_STALL)
                 virtq_unpop(q);
         }
-    } while (written != VIRTIO_STALL && virtq_ask_kicks(q, true));
+    } while (written != VIRTIO_STALL && left && virtq_ask_kicks(q, true));
     virtio_signal(d, n);
+    if (!left)
+        virtio_kick(d, n); /* a driver that feeds without end holds up nobody else */
 }
 
 void virtio_signal(struct virtio_dev *d, unsigned q)

@@ -105,7 +105,8 @@ void virtio_broken(struct virtio_dev *d, const char *why);
 /* A common loop: takes chains off queue q until none is left and calls fn for each. fn returns the
  * number of bytes written, which is pushed at once; VIRTIO_LATER: it pushes later by itself (it
  * has copied the chain); VIRTIO_STALL: it cannot take this chain now, which goes back, and the
- * loop ends (call virtio_process again when it can). Signals at the end. */
+ * loop ends (call virtio_process again when it can). Signals at the end. After VIRTIO_TURN_MAX
+ * chains the rest waits for another kick, which it sees to by itself. */
 #define VIRTIO_LATER (-1)
 #define VIRTIO_STALL (-2)
 void virtio_process(struct virtio_dev *d, unsigned q,

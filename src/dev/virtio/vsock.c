@@ -35,13 +35,14 @@ u32 vsock_room(struct virtio_vsock *v)
     struct virtq_chain chain;
 
     /* A buffer that cannot even take a header comes back empty. */
-    while (next_buffer(v, &chain)) {
+    for (unsigned i = 0; i < QUEUE_SIZE && next_buffer(v, &chain); i++) {
         if (chain.in_bytes > VSOCK_HEADER) {
             virtq_unpop(q);
             return chain.in_bytes - VSOCK_HEADER;
         }
         virtq_push(q, chain.head, 0);
     }
+    v->starved = true;
     return 0;
 }
 
@@ -222,11 +223,11 @@ static void kick(struct virtio_dev *d, unsigned q)
     if (q == RX)
         v->starved = false;
     vsock_pump(v);
-    do {
-        v->stalled = false;
-        virtio_process(d, TX, packet);
-        vsock_pump(v);
-    } while (v->stalled && v->resets < VSOCK_RESETS);
+    v->stalled = false;
+    virtio_process(d, TX, packet);
+    vsock_pump(v);
+    if (v->stalled && v->resets < VSOCK_RESETS)
+        virtio_kick(d, TX);
 }
 
 static const struct virtio_ops ops = {
