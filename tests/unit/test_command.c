@@ -188,6 +188,29 @@ static void keeps_to_credit(void **state)
     end(t);
 }
 
+/* Several transports: the greeting shows on which one the agent is, also in pieces. */
+static void hears_the_agent(void **state)
+{
+    static const char text[] = "noise\n\nR3AG\nR3AGENT1\nafter";
+    const size_t last = sizeof(text) - 1 - 5;
+    struct agent_ear ear = {0};
+    const char *argv[] = {"true", NULL};
+    struct agent_command cmd = {.argv = argv};
+    struct talk *t = begin(&cmd);
+    static const u8 hello[] = {1, 0, 0, 0, 0, 0, 0, 0};
+    size_t used = 0;
+
+    assert_true(agent_hear(&ear, (const u8 *)text, sizeof(text) - 1, &used));
+    assert_int_equal(used, last);
+    for (size_t i = 0; i < last; i++)
+        assert_int_equal(agent_hear(&ear, (const u8 *)text + i, 1, &used), i == last - 1);
+    assert_int_equal(used, 1);
+    agent_greeted(t->a);
+    frame(t, PROTO_READY, hello, sizeof(hello));
+    assert_int_equal(t->ready, 1);
+    end(t);
+}
+
 static void transport_stalls(void **state)
 {
     static const u8 input[3000];
@@ -444,6 +467,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sends_command),
         cmocka_unit_test(keeps_to_credit),
+        cmocka_unit_test(hears_the_agent),
         cmocka_unit_test(transport_stalls),
         cmocka_unit_test(output_stalls),
         cmocka_unit_test(exits),
