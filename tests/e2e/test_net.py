@@ -145,7 +145,7 @@ def free_port():
         return s.getsockname()[1]
 
 
-@test(few=True)
+@test()
 def a_port_that_leads_into_the_guest():
     port = free_port()
     script = "echo served > /tmp/page; httpd -p 80 -h /tmp && echo up; read line; echo $line"
@@ -171,7 +171,7 @@ def restricted():
         check(status != 0 and out == "", status, out)
 
 
-@test(few=True)
+@test()
 def none():
     expect(guest(["-n", "none"], "ls /sys/class/net"), "lo\n")
 

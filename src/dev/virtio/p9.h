@@ -18,8 +18,8 @@ struct virtio_p9 {
     struct iovec out[IOV_MAX], in[IOV_MAX]; /* of the request at hand */
 };
 
-/* mem and loop outlive the device. Requests are done on the loop's thread, which blocks in the host's
- * file I/O. 0 or -errno. */
+/* mem and loop outlive the device. Requests are done on the loop's thread, which blocks in the
+ * host's file I/O. 0 or -errno. */
 must_check int virtio_p9_create(const struct virtio_p9_config *cfg, struct mem *mem,
                                 struct loop *loop, struct virtio_p9 **out, struct err *e);
 /* After the I/O thread has ended. Closes the server. */

@@ -26,8 +26,8 @@ struct p9_config {
     unsigned fds_max; /* descriptors it may hold */
 };
 
-/* The descriptors that each of `shares` servers may hold: raises the process's soft limit to the hard
- * one and leaves some for everything else. */
+/* The descriptors that each of `shares` servers may hold: raises the process's soft limit to the
+ * hard one and leaves some for everything else. */
 unsigned p9_fds_for(unsigned shares);
 
 /* Opens the directory, which must be there. 0 or -errno; needs /proc. */

@@ -100,8 +100,8 @@ struct p9_link p9_node_link(const struct p9_node *n);
 
 /* Permission bits that a client may set: no set-user-ID, set-group-ID for directories only. */
 mode_t p9_mode(mode_t type, u32 mode);
-/* Completes what a client just made (tree.c): permissions whatever this process's umask, and as root
- * the owner. */
+/* Completes what a client just made (tree.c): permissions whatever this process's umask, and as
+ * root the owner. */
 must_check int p9_made(struct p9 *s, const struct p9_node *n, u32 mode, u32 uid, u32 gid);
 
 struct p9_qid p9_qid_of(struct p9 *s, const struct stat *st);
