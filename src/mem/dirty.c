@@ -52,6 +52,26 @@ void tell_code_written(struct mem *m, u64 gpa, u64 len)
     pthread_rwlock_unlock(&m->listen_lock);
 }
 
+static void tell_switched(struct mem *m, bool on)
+{
+    pthread_rwlock_rdlock(&m->listen_lock);
+    for (unsigned i = 0; i < m->listeners; i++) {
+        if (m->listener[i].dirty_switched)
+            m->listener[i].dirty_switched(m->listener[i].ctx, on);
+    }
+    pthread_rwlock_unlock(&m->listen_lock);
+}
+
+static void collect(struct mem *m, const struct slot *s)
+{
+    pthread_rwlock_rdlock(&m->listen_lock);
+    for (unsigned i = 0; i < m->listeners; i++) {
+        if (m->listener[i].dirty_collect)
+            m->listener[i].dirty_collect(m->listener[i].ctx, s->gpa, s->size, s->backing->dirty);
+    }
+    pthread_rwlock_unlock(&m->listen_lock);
+}
+
 /* ---- the log ---- */
 
 static void tell_all_remapped(struct mem *m)
@@ -73,6 +93,7 @@ int mem_dirty_start(struct mem *m)
         bitmap_clear(t.slot[i].backing->dirty, t.slot[i].size);
     __atomic_store_n(&m->dirty_on, true, __ATOMIC_SEQ_CST);
     lock_drop(&m->lock);
+    tell_switched(m, true);
     tell_all_remapped(m);
     return 0;
 }
@@ -89,6 +110,7 @@ int mem_dirty_fetch(struct mem *m, u64 slot_gpa, u8 *bitmap, size_t bytes)
         return -EINVAL;
     if (!__atomic_load_n(&m->dirty_on, __ATOMIC_ACQUIRE))
         return -EINVAL;
+    collect(m, &s);
     for (u64 i = 0; i < (pages + 63) / 64; i++) {
         u64 *word = &s.backing->dirty[i], bits = 0;
         if (__atomic_load_n(word, __ATOMIC_RELAXED))
@@ -105,5 +127,6 @@ int mem_dirty_fetch(struct mem *m, u64 slot_gpa, u8 *bitmap, size_t bytes)
 void mem_dirty_stop(struct mem *m)
 {
     __atomic_store_n(&m->dirty_on, false, __ATOMIC_SEQ_CST);
+    tell_switched(m, false);
     tell_all_remapped(m);
 }

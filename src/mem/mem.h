@@ -27,6 +27,11 @@ struct mem_listener {
      * of this range is void. When it returns no vCPU may use a stale one for new accesses. */
     void (*remapped)(void *ctx, u64 gpa, u64 len);
     void *ctx;
+    /* For an engine whose processors write without asking mem; both may be NULL. The log was
+     * switched, or with `on` begins anew; and: the pages of the slot that were written since, or
+     * since the last call, are to be set in its bitmap (bit i = page i), by atomic OR. */
+    void (*dirty_switched)(void *ctx, bool on);
+    void (*dirty_collect)(void *ctx, u64 slot_gpa, u64 size, u64 *bitmap);
 };
 
 must_check int mem_create(struct mem **out, struct err *e);

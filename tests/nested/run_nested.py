@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """run_nested.py - runs commands on a machine with KVM that QEMU emulates (AMD SVM, nested paging)
 
-usage: run_nested.py RING3 GUEST_DIR [--log FILE] [--add NAME=PATH]... [--timeout S] CASE...
+usage: run_nested.py RING3 GUEST_DIR [--log FILE] [--add NAME=PATH]... [--program FILE]...
+                     [--timeout S] CASE...
 
-A CASE is NAME:EXPECTED:COMMAND - a shell command there, with ring3 in the path, and a regular
+--program adds one with the libraries it needs, in the path. A CASE is NAME:EXPECTED:COMMAND - a shell command there, with ring3 in the path, and a regular
 expression that its output must match; it must end with status 0. Output is TAP; the log holds the
 machine's whole console.
 """
@@ -55,7 +56,8 @@ def make_initrd(args, cases, tmp):
              ("usr/bin/ring3", args.ring3), ("lib64", None), ("nested/lib", None),
              ("nested/modules", os.path.join(args.guest, "kvm")), ("usr/bin/guest", None)]
     pairs += [("usr/bin/guest/" + n, os.path.join(args.guest, n)) for n in ("vmlinuz", "initrd.img")]
-    pairs += list(libraries(args.ring3))
+    pairs += [("usr/bin/" + os.path.basename(p), p) for p in args.program]
+    pairs += sorted({pair for p in [args.ring3, *args.program] for pair in libraries(p)})
     pairs += [tuple(a.split("=", 1)) for a in args.add]
     empty = os.path.join(tmp, "empty")
     os.makedirs(empty)
@@ -90,6 +92,7 @@ def main():
     parser.add_argument("guest")
     parser.add_argument("--log")
     parser.add_argument("--add", action="append", default=[])
+    parser.add_argument("--program", action="append", default=[])
     parser.add_argument("--timeout", type=float, default=600)
     parser.add_argument("case", nargs="+")
     args = parser.parse_args()

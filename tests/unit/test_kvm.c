@@ -1,6 +1,8 @@
 /* test_kvm.c - engine kvm without a kernel: state conversion, answers to exits */
 #include "unit.h"
 
+#include <pthread.h>
+
 #include "engine/kvm/convert.h"
 #include "engine/kvm/kvm.h"
 #include "x86/debug.h"
@@ -306,14 +308,273 @@ static void impossible_exits(void **state)
     exits_close(w);
 }
 
+/* ---- with the host's KVM, whatever it is: real mode and memory work on all ---- */
+
+static bool nothing_pending(void *ctx)
+{
+    return false;
+}
+
+static int no_vector(void *ctx)
+{
+    return -1;
+}
+
+static u64 no_number(void *ctx)
+{
+    return 0;
+}
+
+static void drop_number(void *ctx, u64 val)
+{
+}
+
+static int no_msr_read(void *ctx, u32 msr, u64 *val)
+{
+    return -ENOENT;
+}
+
+static int no_msr_write(void *ctx, u32 msr, u64 val)
+{
+    return -ENOENT;
+}
+
+static const struct vcpu_env idle_env = {
+    .irq_pending = nothing_pending,
+    .irq_ack = no_vector,
+    .nmi_take = nothing_pending,
+    .tsc = no_number,
+    .cr8_read = no_number,
+    .cr8_write = drop_number,
+    .msr_read = no_msr_read,
+    .msr_write = no_msr_write,
+};
+
+struct live {
+    struct mem *mem;
+    struct bus *pio, *mmio;
+    struct x86_cpuid_model model;
+    struct engine_vm *vm;
+    struct engine_vcpu *v;
+};
+
+/* Or skips the test, when there is no KVM. */
+static struct live *live_open(void)
+{
+    struct live *l = calloc(1, sizeof(*l));
+    struct engine_vm_config cfg = {.cpuid = &l->model};
+    struct err e = {0};
+
+    if (access("/dev/kvm", R_OK | W_OK)) {
+        free(l);
+        print_message("# SKIP no /dev/kvm to try on\n");
+        skip();
+    }
+    assert_ok(x86_cpuid_model(&l->model, "ring3-v2", 1, &e), e);
+    assert_ok(engine_kvm.cpuid_limit(&l->model, &e), e);
+    assert_ok(mem_create(&l->mem, &e), e);
+    assert_ok(mem_add_ram(l->mem, 0, 0x10000, &e), e);
+    assert_ok(bus_create(&l->pio, "PIO", 0x10000, &e), e);
+    assert_ok(bus_create(&l->mmio, "MMIO", BIT64(40), &e), e);
+    cfg.mem = l->mem;
+    cfg.pio = l->pio;
+    cfg.mmio = l->mmio;
+    assert_ok(engine_kvm.vm_create(&cfg, &l->vm, &e), e);
+    assert_ok(engine_kvm.vcpu_create(l->vm, 0, &idle_env, &l->v, &e), e);
+    return l;
+}
+
+/* Backends that emulate have flaws of their own: no TSC offsets, and they remember holes. */
+static bool live_fit(void)
+{
+    return engine_kvm.probe(NULL) == ENGINE_WORKS;
+}
+
+static void live_close(struct live *l)
+{
+    engine_kvm.vcpu_destroy(l->v);
+    engine_kvm.vm_destroy(l->vm);
+    bus_destroy(l->pio);
+    bus_destroy(l->mmio);
+    mem_destroy(l->mem);
+    free(l);
+}
+
+/* Real-mode code at 1000h, as far as its HLT. */
+static void live_run(struct live *l, const u8 *code, size_t len, struct x86_state *s)
+{
+    struct vcpu_exit exit;
+    struct err e = {0};
+
+    assert_ok(mem_write(l->mem, 0x1000, code, len), e);
+    s->seg[X86_CS].sel = 0;
+    s->seg[X86_CS].base = 0;
+    s->rip = 0x1000;
+    assert_ok(engine_kvm.vcpu_set_state(l->v, s, &e), e);
+    engine_kvm.vcpu_run(l->v, &exit);
+    if (exit.reason != VCPU_EXIT_HALTED)
+        fail_msg("exit %d: %s", exit.reason, exit.err.msg);
+    engine_kvm.vcpu_get_state(l->v, s);
+}
+
+/* All that there is of a processor goes into the kernel and comes back. */
+static void state_by_the_kernel(void **state)
+{
+    static const u8 hlt[] = {0xf4};
+    struct live *l = live_open();
+    struct x86_state s, was;
+
+    x86_state_reset(&s, false);
+    for (unsigned i = 0; i < 16; i++)
+        s.gpr[i] = some();
+    for (unsigned i = 0; i < 16; i++)
+        memset(s.fpu.vec[i], 0x11 * (int)i, 16);
+    memset(s.fpu.st[2], 0x3f, 10);
+    s.fpu.fcw = 0x27f;
+    s.fpu.ftw = 0xff;
+    s.fpu.mxcsr = 0x1fa0;
+    s.star = 0x0023001000000000;
+    s.lstar = 0xffffffff81000000;
+    s.sfmask = 0x47700;
+    s.kernel_gs_base = 0xffff888000000000;
+    s.sysenter_cs = 0x10;
+    s.sysenter_esp = 0x1234;
+    s.pat = 0x0007010600070106;
+    s.dr[1] = 0x1234;
+    s.cr2 = 0xabcdef;
+    s.tsc_offset = 1ull << 50;
+    s.mtrr_base[2] = 0x6; /* the kernel knows nothing of it */
+    s.mc_ctl[1] = ~0ull;
+    was = s;
+    live_run(l, hlt, sizeof(hlt), &s);
+    assert_int_equal(s.rip, 0x1001);
+    assert_int_equal(s.activity, X86_HALTED);
+    assert_memory_equal(s.gpr, was.gpr, sizeof(s.gpr));
+    assert_memory_equal(&s.fpu, &was.fpu, sizeof(s.fpu));
+    for (unsigned i = X86_SS; i < X86_SREGS; i++)
+        assert_memory_equal(&s.seg[i], &was.seg[i], sizeof(s.seg[i]));
+    assert_memory_equal(&s.tr, &was.tr, sizeof(s.tr));
+    assert_memory_equal(s.dr, was.dr, sizeof(s.dr));
+    assert_int_equal(s.star, was.star);
+    assert_int_equal(s.lstar, was.lstar);
+    assert_int_equal(s.sfmask, was.sfmask);
+    assert_int_equal(s.kernel_gs_base, was.kernel_gs_base);
+    assert_int_equal(s.sysenter_cs, was.sysenter_cs);
+    assert_int_equal(s.sysenter_esp, was.sysenter_esp);
+    assert_int_equal(s.pat, was.pat);
+    assert_int_equal(s.cr0, was.cr0);
+    assert_int_equal(s.cr2, was.cr2);
+    assert_int_equal(s.mtrr_base[2], 6);
+    assert_int_equal(s.mc_ctl[1], ~0ull);
+    /* The TSC has gone on, not back. */
+    if (live_fit())
+        assert_true(s.tsc_offset - was.tsc_offset < 1ull << 40);
+    live_close(l);
+}
+
+static void dirty_pages(void **state)
+{
+    static const u8 store[] = {0xc6, 0x06, 0x00, 0x50, 0x77, 0xf4}; /* mov [5000h], 77h; hlt */
+    struct live *l = live_open();
+    struct x86_state s;
+    u8 map[2], byte;
+    struct err e = {0};
+
+    x86_state_reset(&s, false);
+    assert_ok(mem_dirty_start(l->mem), e);
+    live_run(l, store, sizeof(store), &s);
+    assert_ok(mem_read(l->mem, 0x5000, &byte, 1), e);
+    assert_int_equal(byte, 0x77);
+    assert_ok(mem_dirty_fetch(l->mem, 0, map, sizeof(map)), e);
+    assert_int_equal(map[0] | map[1] << 8, 1 << 5 | 1 << 1); /* and the code that we wrote */
+    assert_ok(mem_dirty_fetch(l->mem, 0, map, sizeof(map)), e);
+    assert_int_equal(map[0] | map[1], 0);
+    /* Starting anew forgets. */
+    x86_state_reset(&s, false);
+    live_run(l, store, sizeof(store), &s);
+    assert_ok(mem_dirty_start(l->mem), e);
+    assert_ok(mem_dirty_fetch(l->mem, 0, map, sizeof(map)), e);
+    assert_int_equal(map[0] | map[1], 0);
+    mem_dirty_stop(l->mem);
+    live_close(l);
+}
+
+/* Slots come and go while the VM lives; what is left reads as ones. */
+static void slots_follow(void **state)
+{
+    static const u8 load[] = {0xa1, 0x00, 0x10, 0xf4}; /* mov ax, [ds:1000h]; hlt */
+    static const u8 rom[] = {0x34, 0x12};
+    struct live *l = live_open();
+    struct x86_state s;
+    struct err e = {0};
+
+    x86_state_reset(&s, false);
+    s.seg[X86_DS].base = 0x20000;
+    if (live_fit()) {
+        live_run(l, load, sizeof(load), &s);
+        assert_int_equal(s.gpr[X86_RAX], 0xffff);
+    }
+    assert_ok(mem_add_rom(l->mem, 0x21000, 4096, rom, sizeof(rom), &e), e);
+    live_run(l, load, sizeof(load), &s);
+    assert_int_equal(s.gpr[X86_RAX], 0x1234);
+    assert_ok(mem_del(l->mem, 0x21000), e);
+    live_run(l, load, sizeof(load), &s);
+    assert_int_equal(s.gpr[X86_RAX], 0xffff);
+    live_close(l);
+}
+
+/* A kick that comes before the run ends it at once; endless code ends by one from another thread. */
+static void *kick_later(void *arg)
+{
+    usleep(20000);
+    engine_kvm.vcpu_kick(arg);
+    return NULL;
+}
+
+static void kicks(void **state)
+{
+    static const u8 forever[] = {0xeb, 0xfe};
+    struct live *l = live_open();
+    struct x86_state s;
+    struct vcpu_exit exit;
+    pthread_t thread;
+    struct err e = {0};
+
+    x86_state_reset(&s, false);
+    s.seg[X86_CS].sel = 0;
+    s.seg[X86_CS].base = 0;
+    s.rip = 0x1000;
+    assert_ok(mem_write(l->mem, 0x1000, forever, sizeof(forever)), e);
+    assert_ok(engine_kvm.vcpu_set_state(l->v, &s, &e), e);
+    engine_kvm.vcpu_kick(l->v);
+    engine_kvm.vcpu_run(l->v, &exit);
+    assert_int_equal(exit.reason, VCPU_EXIT_KICKED);
+    assert_int_equal(pthread_create(&thread, NULL, kick_later, l->v), 0);
+    engine_kvm.vcpu_run(l->v, &exit);
+    assert_int_equal(exit.reason, VCPU_EXIT_KICKED);
+    pthread_join(thread, NULL);
+    engine_kvm.vcpu_get_state(l->v, &s);
+    assert_int_equal(s.rip, 0x1000);
+    live_close(l);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(segments),        cmocka_unit_test(accessed),
-        cmocka_unit_test(registers),       cmocka_unit_test(system_registers),
-        cmocka_unit_test(debug_registers), cmocka_unit_test(floating_point),
-        cmocka_unit_test(events),          cmocka_unit_test(port_exits),
-        cmocka_unit_test(memory_exits),    cmocka_unit_test(impossible_exits),
+        cmocka_unit_test(segments),
+        cmocka_unit_test(accessed),
+        cmocka_unit_test(registers),
+        cmocka_unit_test(system_registers),
+        cmocka_unit_test(debug_registers),
+        cmocka_unit_test(floating_point),
+        cmocka_unit_test(events),
+        cmocka_unit_test(port_exits),
+        cmocka_unit_test(memory_exits),
+        cmocka_unit_test(impossible_exits),
+        cmocka_unit_test(state_by_the_kernel),
+        cmocka_unit_test(dirty_pages),
+        cmocka_unit_test(slots_follow),
+        cmocka_unit_test(kicks),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,7 +41,7 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    struct mem_listener l = {on_code, on_remap, &f->seen};
+    struct mem_listener l = {.code_written = on_code, .remapped = on_remap, .ctx = &f->seen};
 
     assert_ok(mem_create(&f->m, &f->e), f->e);
     assert_ok(mem_add_ram(f->m, 4 * GiB, 16 * MiB, &f->e), f->e);
@@ -317,7 +317,7 @@ static void test_listeners(void **state)
 {
     struct fixture *f = *state;
     struct seen more[8] = {0};
-    struct mem_listener l = {on_code, on_remap, NULL};
+    struct mem_listener l = {.code_written = on_code, .remapped = on_remap};
 
     for (unsigned i = 0; i < 7; i++) {
         l.ctx = &more[i];

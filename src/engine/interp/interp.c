@@ -288,7 +288,8 @@ static int interp_vcpu_create(struct engine_vm *vm, unsigned id, const struct vc
                               .code_ctx = v};
     x86_cpu_init(v->cpu, &world_ops, &v->world, vm->cfg.cpuid);
     v->cpu->apic_id = id;
-    struct mem_listener listener = {on_code_written, on_remapped, v};
+    struct mem_listener listener = {
+        .code_written = on_code_written, .remapped = on_remapped, .ctx = v};
     int rc = mem_listen(vm->cfg.mem, &listener);
     if (rc) {
         interp_vcpu_destroy(v);

@@ -31,6 +31,16 @@ static void on_remapped(void *ctx, u64 gpa, u64 len)
     (void)kvm_slots_sync(ctx); /* a refusal is remembered, and ends the vCPUs' runs */
 }
 
+static void on_dirty_switched(void *ctx, bool on)
+{
+    kvm_slots_log(ctx, on);
+}
+
+static void on_dirty_collect(void *ctx, u64 gpa, u64 size, u64 *bitmap)
+{
+    kvm_slots_collect(ctx, gpa, size, bitmap);
+}
+
 static int extension(const struct engine_vm *vm, unsigned cap)
 {
     return kvm_ioctl_count(vm->kvm, KVM_CHECK_EXTENSION, (void *)(uintptr_t)cap);
@@ -130,7 +140,10 @@ static void vm_destroy(struct engine_vm *vm)
 
 static int build(struct engine_vm *vm, struct err *e)
 {
-    struct mem_listener listener = {.remapped = on_remapped, .ctx = vm};
+    struct mem_listener listener = {.remapped = on_remapped,
+                                    .ctx = vm,
+                                    .dirty_switched = on_dirty_switched,
+                                    .dirty_collect = on_dirty_collect};
     int rc = open_vm(vm, e);
 
     if (!rc)

@@ -90,10 +90,11 @@ int kvm_ioctl_count(int fd, unsigned long request, void *arg);
 /* The signal that interrupts KVM_RUN. */
 int kvm_signal(void);
 
-/* slots.c: makes the kernel's slots those of cfg.mem. Any thread. */
+/* slots.c: makes the kernel's slots those of cfg.mem; the dirty log, as mem_listener wants it. Any
+ * thread. */
 int kvm_slots_sync(struct engine_vm *vm);
 void kvm_slots_log(struct engine_vm *vm, bool on);
-void kvm_slots_fetch(struct engine_vm *vm, u64 gpa, u64 *bitmap, u64 size);
+void kvm_slots_collect(struct engine_vm *vm, u64 gpa, u64 size, u64 *bitmap);
 
 /* cpuid.c: what the kernel supports (malloc'd, or NULL); engine.cpuid_limit; a vCPU's leaves. */
 struct kvm_cpuid2 *kvm_cpuid_supported(int kvm);

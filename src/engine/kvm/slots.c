@@ -103,6 +103,29 @@ int kvm_slots_sync(struct engine_vm *vm)
     return rc;
 }
 
+/* The kernel's log of a slot, which it clears. */
+static int fetch_locked(struct engine_vm *vm, unsigned index, u64 *bits)
+{
+    struct kvm_dirty_log log = {.slot = index, .dirty_bitmap = bits};
+
+    return kvm_ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log);
+}
+
+static u64 bitmap_words(u64 size)
+{
+    return ((size >> PAGE_SHIFT) + 63) / 64;
+}
+
+static void forget_locked(struct engine_vm *vm, unsigned index)
+{
+    u64 *bits = calloc(bitmap_words(vm->slot[index].size), sizeof(*bits));
+
+    /* A page more in the log is only slower. */
+    if (bits)
+        (void)fetch_locked(vm, index, bits);
+    free(bits);
+}
+
 void kvm_slots_log(struct engine_vm *vm, bool on)
 {
     lock_take(&vm->slot_lock);
@@ -110,7 +133,11 @@ void kvm_slots_log(struct engine_vm *vm, bool on)
     for (unsigned i = 0; i < MEM_SLOTS_MAX; i++) {
         struct kvm_slot *s = &vm->slot[i];
 
-        if (!s->size || s->rom || s->logged == on)
+        if (!s->size || s->rom)
+            continue;
+        if (s->logged && on)
+            forget_locked(vm, i);
+        if (s->logged == on)
             continue;
         s->logged = on;
         if (set_region(vm, i, s))
@@ -119,25 +146,34 @@ void kvm_slots_log(struct engine_vm *vm, bool on)
     lock_drop(&vm->slot_lock);
 }
 
-/* Pages that the processors wrote since the last time; mem has its own log of what devices did. */
-void kvm_slots_fetch(struct engine_vm *vm, u64 gpa, u64 *bitmap, u64 size)
+/* Without an answer of the kernel all pages count as written. */
+static void add_bits(u64 *bitmap, const u64 *bits, u64 pages)
 {
-    u64 words = ((size >> PAGE_SHIFT) + 63) / 64;
-    u64 *bits = calloc(words, sizeof(*bits));
-    struct kvm_dirty_log log = {.dirty_bitmap = bits};
-    bool lost = !bits;
+    for (u64 i = 0; i * 64 < pages; i++) {
+        u64 left = pages - i * 64, all = left < 64 ? BIT64(left) - 1 : ~0ull;
+        u64 word = bits ? bits[i] & all : all;
+
+        if (word)
+            __atomic_fetch_or(&bitmap[i], word, __ATOMIC_SEQ_CST);
+    }
+}
+
+void kvm_slots_collect(struct engine_vm *vm, u64 gpa, u64 size, u64 *bitmap)
+{
+    u64 *bits = calloc(bitmap_words(size), sizeof(*bits));
+    bool found = false, lost = !bits;
 
     lock_take(&vm->slot_lock);
-    for (unsigned i = 0; i < MEM_SLOTS_MAX && bits; i++) {
-        if (vm->slot[i].gpa != gpa || vm->slot[i].size != size || !vm->slot[i].logged)
+    for (unsigned i = 0; i < MEM_SLOTS_MAX; i++) {
+        const struct kvm_slot *s = &vm->slot[i];
+
+        if (s->gpa != gpa || s->size != size || !s->logged)
             continue;
-        log.slot = i;
-        lost = kvm_ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log) != 0;
+        found = true;
+        lost = lost || fetch_locked(vm, i, bits);
     }
     lock_drop(&vm->slot_lock);
-    /* A page more is only slower; a page less would be wrong. */
-    for (u64 i = 0; i < words; i++)
-        if (lost || bits[i])
-            __atomic_fetch_or(&bitmap[i], lost ? ~0ull : bits[i], __ATOMIC_SEQ_CST);
+    if (found)
+        add_bits(bitmap, lost ? NULL : bits, size >> PAGE_SHIFT);
     free(bits);
 }
