@@ -4,9 +4,9 @@
 usage: run_nested.py RING3 GUEST_DIR [--log FILE] [--add NAME=PATH]... [--program FILE]...
                      [--timeout S] CASE...
 
---program adds one with the libraries it needs, in the path. A CASE is NAME:EXPECTED:COMMAND - a shell command there, with ring3 in the path, and a regular
-expression that its output must match; it must end with status 0. Output is TAP; the log holds the
-machine's whole console.
+--program adds one, with the libraries it needs, to the path. A CASE is NAME:EXPECTED:COMMAND - a
+shell command there, with ring3 in the path, and a regular expression that its output must match; it
+must end with status 0. Output is TAP; the log holds the machine's whole console.
 """
 import argparse
 import os
