@@ -526,7 +526,7 @@ static void slots_follow(void **state)
     live_close(l);
 }
 
-/* A kick that comes before the run ends it at once; endless code ends by one from another thread. */
+/* A kick before the run ends it at once; endless code ends by one from another thread. */
 static void *kick_later(void *arg)
 {
     usleep(20000);
