@@ -2,6 +2,7 @@
 #include "unit.h"
 
 #include "cli/options.h"
+#include "cli/share.h"
 #include "cli/tuning.h"
 
 static struct options o;
@@ -187,12 +188,54 @@ static void table(void **state)
     }
 }
 
+static int volumes(struct shares *s, const char *one, const char *two)
+{
+    struct string_list list = {.item = {one, two}, .count = two ? 2 : 1};
+    int rc;
+
+    memset(&e, 0, sizeof(e));
+    rc = shares_parse(s, &list, &e);
+    if (rc)
+        shares_free(s);
+    return rc;
+}
+
+static void folders(void **state)
+{
+    struct shares s;
+    char line[128] = "quiet";
+
+    assert_ok(volumes(&s, ".:/mnt", "/a:b:/c/d:ro"), e);
+    assert_int_equal(s.count, 2);
+    assert_string_equal(s.machine[0].dir, ".");
+    assert_false(s.machine[0].read_only);
+    assert_string_equal(s.machine[1].dir, "/a:b"); /* HOST may hold colons */
+    assert_string_equal(s.item[1].guest, "/c/d");
+    assert_true(s.machine[1].read_only);
+    assert_true(shares_append(&s, line, sizeof(line)));
+    assert_string_equal(line, "quiet ring3.share=r3share0:/mnt ring3.share=r3share1:/c/d:ro");
+    assert_false(shares_append(&s, line, 64));
+    shares_free(&s);
+    assert_ok(volumes(&s, "x:/y:rw", NULL), e);
+    assert_string_equal(s.item[0].guest, "/y");
+    shares_free(&s);
+    assert_refused(volumes(&s, "/mnt", NULL), EINVAL, e, "HOST:GUEST");
+    assert_refused(volumes(&s, ":/mnt", NULL), EINVAL, e, "HOST:GUEST");
+    assert_refused(volumes(&s, "a:", NULL), EINVAL, e, "HOST:GUEST");
+    assert_refused(volumes(&s, "a:b", NULL), EINVAL, e, "absolute");
+    assert_refused(volumes(&s, "a://", NULL), EINVAL, e, "absolute");
+    assert_refused(volumes(&s, "a:/b c", NULL), EINVAL, e, "blanks");
+    assert_refused(volumes(&s, "a:/b\"c", NULL), EINVAL, e, "quotes");
+    assert_refused(volumes(&s, "ok:/ok", ":ro"), EINVAL, e, "HOST:GUEST");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms),    cmocka_unit_test(command), cmocka_unit_test(lists),
         cmocka_unit_test(refusals), cmocka_unit_test(sizes),   cmocka_unit_test(counts),
-        cmocka_unit_test(numbers),  cmocka_unit_test(tuning),  cmocka_unit_test(table),
+        cmocka_unit_test(numbers),  cmocka_unit_test(tuning),  cmocka_unit_test(folders),
+        cmocka_unit_test(table),
     };
 
     return cmocka_run_group_tests_name("options", tests, NULL, NULL);
