@@ -64,6 +64,8 @@ static int pass(int from, int to)
     static char buf[65536];
     ssize_t n = read(from, buf, sizeof(buf));
 
+    if (n < 0 && errno == ENOTCONN)
+        return 0; /* shutdown(2) after the peer has closed forgets that it had */
     if (n < 0)
         fail("read");
     write_all(to, buf, n);
