@@ -50,8 +50,8 @@ struct ibtc_entry {
 /* Valid for one TLB context in ring 3, or for the kernel in all of them; and for one mode. */
 struct ibtc {
     struct ibtc_entry *e;
-    u32 mask;      /* entries - 1 */
-    u32 evicted;   /* entries replaced since the last growth or clearing */
+    u32 mask;    /* entries - 1 */
+    u32 evicted; /* entries replaced since the last growth or clearing */
     u32 mode;
     u32 epoch;     /* of the code cache when last cleared */
     u32 ctx;       /* TLB context in which entries were last added */
@@ -91,11 +91,15 @@ struct site {
 
 /* A direct jump that may be patched to lead to its target. One to another page (`guard` not 0) is
  * taken while the jump cache in use is the one that knew the target, and has not been cleared:
- * while engine_vcpu.link_gen is what it was then. Otherwise the jump cache is asked. */
+ * while engine_vcpu.link_gen is what it was then. Otherwise the jump cache is asked. That of an
+ * indirect jump (`rip` not 0) also compares where it leads with the RIP it was made for. */
 struct link {
     u32 field;        /* offset of the rel32 */
     u32 unlinked;     /* offset of the stub it leads to without a target */
     u32 guard;        /* offset of the immediate that link_gen is compared with */
+    u32 rip;          /* offset of the imm64 that RIP is compared with */
+    u32 remake;       /* offset of the rel32 of the jump that has C make the link anew */
+    u32 changes;      /* how often it got another RIP; at LINK_CHANGES_MAX C is no longer asked */
     s32 target;       /* RIP relative to code_base */
     bool flags_saved; /* it takes the target's entry_saved, else entry_native */
     bool no_groups;   /* the target is of MODE_NO_GROUPS */
@@ -103,6 +107,8 @@ struct link {
     u32 next_in;      /* next link to the same target; index into links, 0 = none */
     u32 tb_to;        /* block, 0 = none */
 };
+
+#define LINK_CHANGES_MAX 8
 
 /* A block with a second page is one instruction long and is reached through C or a jump cache only,
  * so that a change of the page's translation is noticed. */
@@ -135,9 +141,9 @@ struct engine_vm {
     struct engine_vm_config cfg;
     struct x86_ops ops; /* those of world.c, and the jump caches follow the TLB */
     struct cache *cache;
-    unsigned block_insns; /* most instructions in a block, unrolled loops apart */
-    bool unroll;          /* blocks follow branches */
-    bool linking;         /* blocks lead to each other, not through C */
+    unsigned block_insns;  /* most instructions in a block, unrolled loops apart */
+    bool unroll;           /* blocks follow branches */
+    bool linking;          /* blocks lead to each other, not through C */
     struct bt_stats stats; /* added up when vCPUs leave run */
 };
 
@@ -146,18 +152,18 @@ struct engine_vcpu {
 
     /* What translated code and stubs use. */
     u64 host_rsp;
-    u64 code_base;  /* RIP of the first byte of the page that is executing */
-    u64 tmp[3];     /* [0], [2]: of the stubs; [1]: inside one instruction */
+    u64 code_base; /* RIP of the first byte of the page that is executing */
+    u64 tmp[3];    /* [0], [2]: of the stubs; [1]: inside one instruction */
     /* A TLB entry for the stack: a page that may be read and written, or BT_NO_STACK with the
      * addend to `nowhere`. What C does to the TLB is noticed on the way back (helpers.c). */
     u64 stack_tag, stack_addend;
     u64 stack_group; /* stack_addend when the group of stack accesses was checked */
     u64 nowhere_addend;
     u64 group_addend[4]; /* of the pages that groups of accesses found (group.c) */
-    u32 flags;      /* guest's arithmetic flags while not native: AH as LAHF, AL = OF */
+    u32 flags;           /* guest's arithmetic flags while not native: AH as LAHF, AL = OF */
     u32 host_mxcsr;
-    u32 fp_ready;   /* READY_*: vector registers hold the guest's */
-    u32 fp_reload;  /* set by C: load them before going back, fp_ready becomes this */
+    u32 fp_ready;            /* READY_*: vector registers hold the guest's */
+    u32 fp_reload;           /* set by C: load them before going back, fp_ready becomes this */
     struct ibtc_entry *ibtc; /* the table in use; the mask is in bytes */
     u32 ibtc_mask;
     u32 link_gen; /* its gen */
@@ -171,15 +177,15 @@ struct engine_vcpu {
     u64 (*h_fp)(struct engine_vcpu *v, const struct site *s);
 
     /* C's own. */
-    int rc;              /* why h_* returned 0; X86_OK: look at attn */
-    bool step;           /* the next instruction is not for translation */
-    u32 mode;            /* tb_mode() of what executes */
+    int rc;    /* why h_* returned 0; X86_OK: look at attn */
+    bool step; /* the next instruction is not for translation */
+    u32 mode;  /* tb_mode() of what executes */
     struct ibtc *in_use;
     struct world world;
     struct lockstep *lockstep; /* or NULL */
     struct engine_vm *vm;
     struct ibtc *table[BT_KERNEL_TABLE + 1]; /* by TLB context, and the kernel's; on first use */
-    struct decoded *decoded; /* cache of instructions that slow sites execute */
+    struct decoded *decoded;                 /* cache of instructions that slow sites execute */
     struct bt_stats stats;
     u32 epoch; /* of the code cache this vCPU has seen */
     /* What the one page of non-canonical addresses shows that an empty stack entry has to match. */

@@ -10,7 +10,7 @@
 
 #define HASH_BITS      16
 #define PAGE_HASH_BITS 14
-#define GRANULE_SHIFT  6 /* 64 granules of 64 bytes in a page */
+#define GRANULE_SHIFT  6  /* 64 granules of 64 bytes in a page */
 #define TB_CODE_MIN    96 /* host bytes a block takes at least: sizes the table of blocks */
 
 struct cpage {
@@ -210,21 +210,44 @@ static void remove_in(struct cache *c, struct link *l)
     *at = l->next_in;
 }
 
-void cache_link_locked(struct cache *c, struct link *l, struct tb *target, u32 gen)
+static void link_to(struct cache *c, struct link *l, struct tb *target)
 {
-    if (target->dead || (l->tb_to && !l->guard))
-        return;
-    if (l->tb_to) { /* the generation has changed, the target perhaps too */
-        remove_in(c, l);
-        unlink_one(c, l);
-    }
     l->tb_to = tb_index(c, target);
     l->next_in = target->links_in;
     target->links_in = (u32)(l - c->links);
     patch(c, l->field, l->flags_saved ? target->entry_saved : target->entry_native);
-    if (l->guard)
-        set_guard(c, l, gen);
     c->stats->links++;
+}
+
+void cache_link_locked(struct cache *c, struct link *l, struct tb *target)
+{
+    if (!target->dead && !l->tb_to)
+        link_to(c, l, target);
+}
+
+/* False: the target changes too often. C is not asked any more then. */
+static bool set_rip(struct cache *c, struct link *l, u64 rip)
+{
+    u8 *at = c->buf.w + l->rip;
+
+    if (!memcmp(at, &rip, sizeof(rip)))
+        return true;
+    if (l->changes++ == LINK_CHANGES_MAX)
+        patch(c, l->remake, l->remake + 4);
+    memcpy(at, &rip, sizeof(rip));
+    return l->changes <= LINK_CHANGES_MAX;
+}
+
+void cache_link_far_locked(struct cache *c, struct link *l, struct tb *target, u64 rip, u32 gen)
+{
+    if (l->tb_to) { /* the generation has changed, the target perhaps too */
+        remove_in(c, l);
+        unlink_one(c, l);
+    }
+    if (target->dead || (l->rip && !set_rip(c, l, rip)))
+        return;
+    link_to(c, l, target);
+    set_guard(c, l, gen);
 }
 
 static void unlink_in(struct cache *c, struct tb *tb)
@@ -312,8 +335,7 @@ static void evict(struct cache *c, struct cregion *r)
 static bool region_full(const struct cregion *r)
 {
     return r->end - r->used < BLOCK_CODE_MAX || r->cold_end - r->cold_used < BLOCK_CODE_MAX ||
-           r->tb_used == r->tb_end ||
-           r->link_end - r->link_used < BLOCK_LINKS_MAX ||
+           r->tb_used == r->tb_end || r->link_end - r->link_used < BLOCK_LINKS_MAX ||
            r->insn_end - r->insn_used < BLOCK_LINKS_MAX;
 }
 

@@ -72,9 +72,12 @@ struct link *cache_link_add_locked(struct cache *c, struct tb *tb);
 u32 cache_insn_add_locked(struct cache *c, const struct x86_insn *in);
 const struct x86_insn *cache_insn(const struct cache *c, u32 n);
 
-/* Lets a link lead to its target's code; a guarded one while engine_vcpu.link_gen is `gen`, and
- * anew if it had a target. Does nothing when the target is dropped. */
-void cache_link_locked(struct cache *c, struct link *l, struct tb *target, u32 gen);
+/* Lets a link without a guard lead to its target's code. Does nothing when it does already or the
+ * target is dropped. */
+void cache_link_locked(struct cache *c, struct link *l, struct tb *target);
+/* The same for one with a guard, to the code at `rip`, while engine_vcpu.link_gen is `gen`. It may
+ * have had another target before; one that gets ever new ones has none in the end. */
+void cache_link_far_locked(struct cache *c, struct link *l, struct tb *target, u64 rip, u32 gen);
 
 /* Bytes [gpa, gpa + len) changed: drops the blocks that contain them, or all of the page when more
  * and more of it is written. True when one was dropped. Takes the lock. */

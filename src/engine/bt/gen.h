@@ -47,20 +47,21 @@ struct insn_accesses {
 
 /* Code that is emitted behind the block, off the hot path. What emits it may add more. */
 enum cold_kind {
-    COLD_SLOW,    /* access that missed the TLB: rax is recomputed as the linear address */
-    COLD_GENERIC, /* site of an instruction that C executes; hot code jumps to the stub itself */
-    COLD_EXEC,    /* the instruction is to be executed by C after all */
-    COLD_FP,      /* vector registers are not loaded */
-    COLD_LINK,    /* a direct jump that has no target yet */
-    COLD_LEAVE,   /* to RIP = code_base + off by way of C: attention, dropped blocks */
-    COLD_GOTO,    /* jump to another page */
-    COLD_PROBE,   /* the same when its link cannot be used: by the jump cache */
-    COLD_MISS,    /* rax = RIP, not in the jump cache */
+    COLD_SLOW,     /* access that missed the TLB: rax is recomputed as the linear address */
+    COLD_GENERIC,  /* site of an instruction that C executes; hot code jumps to the stub itself */
+    COLD_EXEC,     /* the instruction is to be executed by C after all */
+    COLD_FP,       /* vector registers are not loaded */
+    COLD_LINK,     /* a direct jump that has no target yet */
+    COLD_LEAVE,    /* to RIP = code_base + off by way of C: attention, dropped blocks */
+    COLD_GOTO,     /* jump to another page */
+    COLD_PROBE,    /* the same when its link cannot be used: by the jump cache */
+    COLD_INDIRECT, /* rax = RIP, for which the link was not made: by the jump cache */
+    COLD_MISS,     /* rax = RIP, not in the jump cache */
 };
 
 struct cold {
     enum cold_kind kind;
-    u8 *from[3];     /* rel32 fields that lead here; COLD_GENERIC: of the LEA of the site */
+    u8 *from[3]; /* rel32 fields that lead here; COLD_GENERIC: of the LEA of the site */
     unsigned nfrom;
     u8 *retry, *resume;
     struct hmem ea;  /* COLD_SLOW: how to compute the linear address, unless xor_tag */
@@ -72,8 +73,8 @@ struct cold {
     bool check;      /* COLD_MISS: RIP may be non-canonical: then the instruction faults */
     bool to_link;    /* COLD_MISS: to the stub of `link` */
     s32 rsp_add;
-    u16 off;         /* of the guest instruction */
-    s64 target;      /* COLD_GOTO, COLD_LEAVE, COLD_PROBE: RIP relative to code_base */
+    u16 off;    /* of the guest instruction */
+    s64 target; /* COLD_GOTO, COLD_LEAVE, COLD_PROBE: RIP relative to code_base */
     u16 size;
     u8 flags;
     u32 link;
@@ -90,26 +91,26 @@ struct gen {
     struct tb *tb;
     u32 mode;
     bool code64;
-    bool linking;               /* direct jumps may be linked */
+    bool linking;                 /* direct jumps may be linked */
     const struct x86_insn *insns; /* of the block */
     unsigned n;
     struct group group[GROUPS_MAX];
     unsigned ngroups;
-    bool led; /* this instruction has checked for a group */
+    bool led;                        /* this instruction has checked for a group */
     struct insn_accesses access[64]; /* by instruction */
     /* What the scratch registers still hold, now and before this instruction, or -1: r10 the addend
      * of a group, rax the value of a guest register that lives in memory. */
     int r10_group, r10_before;
     int rax_home, rax_before;
-    const struct x86_insn *in;  /* under translation */
-    unsigned off;               /* its offset in the page */
-    bool follow;                /* a branch: its target is translated next, not what is behind it */
+    const struct x86_insn *in; /* under translation */
+    unsigned off;              /* its offset in the page */
+    bool follow;               /* a branch: its target is translated next, not what is behind it */
     enum fl fl;
     struct recipe recipe;
     bool flags_end; /* behind this instruction the flags are overwritten unseen */
-    u32 fp_ok;                  /* READY_* known to be ready here */
-    bool ended;                 /* control never comes here */
-    unsigned spare;             /* scratch register that lower_* left free */
+    u32 fp_ok;      /* READY_* known to be ready here */
+    bool ended;     /* control never comes here */
+    unsigned spare; /* scratch register that lower_* left free */
     unsigned ncold;
     struct cold cold[COLD_MAX];
 };
@@ -204,12 +205,15 @@ bool copy_wants_rax(const struct x86_insn *in);
 bool copy_keeps_r10(const struct gen *g);
 
 /* Leaves the block (insn_branch.c). */
-void gen_goto(struct gen *g, s64 target);      /* RIP = code_base + target */
-void gen_goto_ibtc(struct gen *g, s64 target); /* the same, through the jump cache */
+void gen_goto(struct gen *g, s64 target);            /* RIP = code_base + target */
+void gen_goto_ibtc(struct gen *g, s64 target);       /* the same, through the jump cache */
 void gen_probe(struct gen *g, s64 target, u32 link); /* the same for a link to another page */
+/* The same for an indirect jump, whose RIP is in rax; as the COLD_INDIRECT says. */
+void gen_probe_indirect(struct gen *g, const struct cold *c);
 /* Makes the jump with this rel32, aligned, a link to the block at code_base + target. */
 struct link *gen_link(struct gen *g, u8 *field, s64 target, bool flags_saved);
-void gen_ibtc(struct gen *g, struct cold *miss); /* RIP in rax; flags are saved */
+/* RIP in rax; flags are saved. Returns what is done when the jump cache does not have it. */
+struct cold *gen_ibtc(struct gen *g, const struct cold *miss);
 
 static inline u8 *here(struct gen *g)
 {

@@ -93,8 +93,8 @@ static bool is_local(struct engine_vcpu *v, u64 lin)
 {
     const struct x86_tlb_set *set = x86_tlb_set(&v->cpu, v->cpu.mmu_set);
 
-    return !set->info || !(set->info[lin >> 12 & set->mask / X86_TLB_ENTRY_BYTES] &
-                           X86_TLB_INFO_GLOBAL);
+    return !set->info ||
+           !(set->info[lin >> 12 & set->mask / X86_TLB_ENTRY_BYTES] & X86_TLB_INFO_GLOBAL);
 }
 
 static void remember(struct engine_vcpu *v, u64 rip, u64 lin, const struct tb *tb, const u8 *host)
@@ -391,7 +391,7 @@ static u64 link_near(struct engine_vcpu *v, struct link *l)
         return go_on(v, true);
     lock_take(&c->lock);
     if (!c->tbs[l->tb].dead)
-        cache_link_locked(c, l, tb, 0);
+        cache_link_locked(c, l, tb);
     lock_drop(&c->lock);
     return back(v, cache_x(c, tb->entry_saved));
 }
@@ -414,7 +414,7 @@ static u64 link_far(struct engine_vcpu *v, struct link *l)
     lock_take(&c->lock);
     struct tb *tb = cache_find_locked(c, gpa, mode);
     if (tb && tb->gpa2 == ~0ull)
-        cache_link_locked(c, l, tb, v->link_gen);
+        cache_link_far_locked(c, l, tb, lin, v->link_gen);
     lock_drop(&c->lock);
     return host;
 }
@@ -424,7 +424,8 @@ static u64 h_link(struct engine_vcpu *v, u64 index)
     struct link *l = &v->vm->cache->links[index];
 
     to_c(v);
-    v->cpu.s.rip = v->code_base + (u64)(s64)l->target;
+    if (!l->rip)
+        v->cpu.s.rip = v->code_base + (u64)(s64)l->target;
     if (x86_attn(&v->cpu) || v->vm->cache->tbs[l->tb].dead)
         return go_on(v, false);
     return l->guard ? link_far(v, l) : link_near(v, l);

@@ -31,7 +31,7 @@ static void attention_check(struct gen *g, s64 target)
     cold_add(g, COLD_LEAVE, e_jcc(&g->e, CC_NE))->target = target;
 }
 
-void gen_ibtc(struct gen *g, struct cold *miss)
+struct cold *gen_ibtc(struct gen *g, const struct cold *miss)
 {
     struct emit *e = &g->e;
     struct cold *c = cold_add(g, COLD_MISS, NULL);
@@ -58,6 +58,7 @@ void gen_ibtc(struct gen *g, struct cold *miss)
     if (miss && miss->commit)
         e_lea(e, g->code64 ? W64 : W32, H_RSP, base_mem(H_RSP, miss->rsp_add));
     e_jmp_mem(e, base_mem(H_R10, 8));
+    return c;
 }
 
 /* rax = code_base + target. */
@@ -110,6 +111,57 @@ void gen_probe(struct gen *g, s64 target, u32 link)
     patch_rel32(e_jcc(&g->e, CC_S), g->c->buf.w + g->c->links[link].unlinked);
     load_rip(g, target);
     gen_ibtc(g, &miss);
+}
+
+/* To the RIP in rax, by a link for the one it had last. Flags are saved; as `miss` says. */
+static void goto_indirect(struct gen *g, const struct cold *miss)
+{
+    struct emit *e = &g->e;
+    struct cold *probe = cold_add(g, COLD_INDIRECT, NULL);
+
+    probe->commit = miss->commit;
+    probe->check = miss->check;
+    probe->rsp_add = miss->rsp_add;
+    e_align_rel32(e, 8);
+    e_rm(e, W32, 0x81, 7, CELL(link_gen)); /* cmp dword gs:[link_gen], imm32 */
+    u8 *guard = e->p;
+    e4(e, 0);
+    probe->from[probe->nfrom++] = e_jcc(e, CC_NE);
+    EBYTES(e, "\x49\xba"); /* mov r10, imm64 */
+    u8 *rip = e->p;
+    e8(e, 0);
+    e_rr(e, W64, 0x39, H_R10, H_RAX);
+    probe->from[probe->nfrom++] = e_jcc(e, CC_NE);
+    e_alu_mem_imm(e, W32, 7, CELL(cpu.attn), 0);
+    probe->from[probe->nfrom++] = e_jcc(e, CC_NE);
+    e_alu_imm(e, W64, 4, H_RAX, -4096);
+    e_store(e, W64, CELL(code_base), H_RAX);
+    if (miss->commit)
+        e_lea(e, W64, H_RSP, base_mem(H_RSP, miss->rsp_add));
+    e_align_rel32(e, 1);
+    u8 *field = e_jmp(e);
+    struct link *l = cache_link_add_locked(g->c, g->tb);
+    l->field = (u32)(field - g->c->buf.w);
+    l->guard = (u32)(guard - g->c->buf.w);
+    l->rip = (u32)(rip - g->c->buf.w);
+    l->flags_saved = true;
+    probe->link = (u32)(l - g->c->links);
+    g->ended = true;
+}
+
+void gen_probe_indirect(struct gen *g, const struct cold *c)
+{
+    struct emit *e = &g->e;
+    struct cold miss = *c;
+
+    miss.to_link = true;
+    e_alu_mem_imm(e, W32, 5, CELL(relink), 1);
+    e_align_rel32(e, 2);
+    u8 *remake = e_jcc(e, CC_S);
+    g->c->links[c->link].remake = (u32)(remake - g->c->buf.w);
+    struct cold *to = gen_ibtc(g, &miss);
+    to->off = c->off;
+    to->from[to->nfrom++] = remake;
 }
 
 void gen_goto(struct gen *g, s64 target)
@@ -260,7 +312,10 @@ static bool gen_call(struct gen *g)
     e_store(&g->e, W64, CELL(tmp[1]), H_RAX);
     push_return(g);
     e_load(&g->e, W64, H_RAX, CELL(tmp[1]));
-    gen_ibtc(g, &commit);
+    if (g->linking && g->code64)
+        goto_indirect(g, &commit);
+    else
+        gen_ibtc(g, &commit);
     g->ended = true;
     return true;
 }
@@ -280,7 +335,12 @@ static bool gen_jmp(struct gen *g)
     }
     if (!load_target(g))
         return false;
-    gen_ibtc(g, &commit);
+    /* One that looks its target up in a table has many. */
+    if (g->linking && g->code64 && g->in->op[0].kind == X86_OPND_MEM &&
+        g->in->index == X86_REG_NONE)
+        goto_indirect(g, &commit);
+    else
+        gen_ibtc(g, &commit);
     g->ended = true;
     return true;
 }

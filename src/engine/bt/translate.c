@@ -277,7 +277,7 @@ static void emit_site(struct gen *g, const struct cold *c, u32 stub)
     struct emit *e = &g->e;
     u8 *lea = c->kind == COLD_GENERIC ? c->from[0] : e_lea_rip(e, H_R10);
     struct site s = {.retry = c->flags & SITE_KEPT ? cache_insn_add_locked(g->c, c->in)
-                                                  : off_or_zero(g, c->retry),
+                                                   : off_or_zero(g, c->retry),
                      .resume = off_or_zero(g, c->resume),
                      .off = c->off,
                      .size = c->size,
@@ -330,12 +330,14 @@ static void emit_miss(struct gen *g, const struct cold *c)
     }
     if (c->commit)
         e_lea(e, g->code64 ? W64 : W32, H_RSP, base_mem(H_RSP, c->rsp_add));
-    if (c->to_link) {
+    if (c->to_link && !g->c->links[c->link].rip) {
         e_jmp_to(e, g->c->buf.w + g->c->links[c->link].unlinked);
         return;
     }
     e_store(e, W64, CELL(cpu.s.rip), H_RAX);
-    e_jmp_to(e, g->c->buf.w + bt_stubs.next);
+    if (c->to_link)
+        e_mov_imm32(e, H_R10, c->link);
+    e_jmp_to(e, g->c->buf.w + (c->to_link ? bt_stubs.link : bt_stubs.next));
 }
 
 static void emit_leave(struct gen *g, s64 target)
@@ -383,6 +385,7 @@ static void emit_cold(struct gen *g)
         case COLD_LEAVE: emit_leave(g, c.target); break;
         case COLD_GOTO:
         case COLD_PROBE: emit_cold_goto(g, &c); break;
+        case COLD_INDIRECT: gen_probe_indirect(g, &c); break;
         case COLD_MISS: emit_miss(g, &c); break;
         }
     }
@@ -425,9 +428,8 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     g->rax_home = -1;
     g->ncold = 0;
     const struct cregion *region = &c->region[c->current];
-    g->e = (struct emit){.p = c->buf.w + region->used,
-                         .end = c->buf.w + region->end,
-                         .x = c->buf.x - c->buf.w};
+    g->e = (struct emit){
+        .p = c->buf.w + region->used, .end = c->buf.w + region->end, .x = c->buf.x - c->buf.w};
     groups_find(g);
     emit_entries(g, r);
     for (unsigned i = 0; i < r->n && !g->ended; i++) {
