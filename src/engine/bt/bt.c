@@ -246,6 +246,7 @@ static void bt_vcpu_destroy(struct engine_vcpu *v)
     for (unsigned i = 0; i < ARRAY_SIZE(v->table); i++)
         ibtc_destroy(v->table[i]);
     free(v->decoded);
+    free(v->known);
     lockstep_destroy(v);
     lock_destroy(&v->lock);
     x86_cpu_fini(&v->cpu);
@@ -267,7 +268,8 @@ static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_e
     v->host_mxcsr = MXCSR_INIT;
     lock_init(&v->lock);
     v->decoded = calloc(1, bt_decoded_bytes());
-    if (!v->decoded) {
+    v->known = calloc(1, translate_known_bytes());
+    if (!v->decoded || !v->known) {
         bt_vcpu_destroy(v);
         return err_set(e, ENOMEM, "no memory for vCPU %u", id);
     }

@@ -103,6 +103,35 @@ static bool goes_on(struct run *r, unsigned i, unsigned *exits)
     return insn_is_jcc(in) && (*exits)++ < BLOCK_EXITS_MAX;
 }
 
+/* Instructions decoded lately, by their first bytes: code repeats itself, and blocks overlap. */
+#define KNOWN_BITS 11
+struct known {
+    u32 mode; /* what decoding depends on beside the bytes */
+    struct x86_insn insn;
+};
+
+size_t translate_known_bytes(void)
+{
+    return sizeof(struct known) << KNOWN_BITS;
+}
+
+static int decode(struct engine_vcpu *v, const u8 *at, unsigned len, struct x86_insn *in)
+{
+    u32 mode = v->mode >> MODE_DECODE | BIT(31), first;
+
+    if (len < X86_INSN_MAX)
+        return x86_decode(&v->cpu, at, len, in);
+    memcpy(&first, at, sizeof(first));
+    struct known *k = &v->known[first * 0x9e3779b1u >> (32 - KNOWN_BITS)];
+    if (k->mode != mode || memcmp(k->insn.raw, at, k->insn.len)) {
+        k->mode = 0;
+        TRY(x86_decode(&v->cpu, at, len, &k->insn));
+        k->mode = mode;
+    }
+    *in = k->insn;
+    return X86_OK;
+}
+
 /* Decodes until control leaves, the page ends or there are enough. */
 static int decode_run(struct engine_vcpu *v, u64 gpa, const u8 *page, struct run *r)
 {
@@ -117,7 +146,7 @@ static int decode_run(struct engine_vcpu *v, u64 gpa, const u8 *page, struct run
     while (r->n < (unrolled ? BLOCK_INSNS_MAX : max) && off < PAGE_BYTES) {
         unsigned i = r->n;
         struct x86_insn *in = &r->insn[i];
-        int rc = x86_decode(cpu, page + off, PAGE_BYTES - off, in);
+        int rc = decode(v, page + off, PAGE_BYTES - off, in);
         if (rc == X86_DECODE_MORE) {
             r->crossing = r->n != 0;
             if (r->n)

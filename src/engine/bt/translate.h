@@ -12,3 +12,5 @@
  * decoded. vCPU thread; takes the cache's lock; may evict. */
 must_check int translate(struct engine_vcpu *v, u64 gpa, u32 mode, const u8 *page,
                          struct tb **out);
+/* Size of engine_vcpu.known, which is all zeros at first. */
+size_t translate_known_bytes(void);
