@@ -58,6 +58,8 @@
 #define ZEROES_MAX  (1u << 17)
 /* The driver hears of this much that was done at once, before it all is. */
 #define SIGNAL_BYTES (256 * KiB)
+/* Looks at a queue in one call of the loop */
+#define TURNS_MAX 16
 
 /* What the driver sends first. */
 struct header {
@@ -354,20 +356,28 @@ static s64 handle(struct virtio_dev *d, struct virtq *q, struct virtq_chain *c)
 
 /* ---- the device ---- */
 
-/* Takes chains off the queues of `stalled` as long as there are requests for them. */
+static unsigned next_stalled(struct virtio_blk *b)
+{
+    unsigned q = (unsigned)__builtin_ctzll(b->stalled);
+
+    b->stalled &= b->stalled - 1;
+    return q;
+}
+
+/* Takes chains off the queues of `stalled` as long as there are requests for them, but not without
+ * end: the loop has others to serve. */
 static void run(void *arg)
 {
     struct virtio_blk *b = arg;
+    unsigned turns = 0;
 
     do {
-        while (b->stalled && b->free) {
-            unsigned q = (unsigned)__builtin_ctzll(b->stalled);
-
-            b->stalled &= b->stalled - 1;
-            virtio_process(&b->dev, q, handle);
-        }
+        while (b->stalled && b->free && turns++ < TURNS_MAX)
+            virtio_process(&b->dev, next_stalled(b), handle);
         aio_kick(b->aio);
-    } while (b->stalled && b->free);
+    } while (b->stalled && b->free && turns < TURNS_MAX);
+    while (b->stalled && b->free)
+        virtio_kick(&b->dev, next_stalled(b));
     signal_pushed(b);
 }
 
