@@ -3,10 +3,13 @@
 
 run_kill.py RING3 GUEST_DIR MKINITRD RECORDS FORMAT [--kills N] [--way auto|uring|threads]
 
-After each kill the image must check clean, and every record that the guest ever announced as
-written must be in it. Output is TAP.
+After each kill the image must check without errors, and every record that the guest ever announced
+as written must be in it. A qcow2 image that nobody closed may have clusters that nobody uses: every other
+time `disk check --repair` gives them back, else the next run does when it opens the image. Either way
+the image is clean in the end. Output is TAP.
 """
 import argparse
+import json
 import os
 import random
 import signal
@@ -66,8 +69,21 @@ def write_and_kill(image, initrd, first, rng):
     return seen
 
 
-def verify(image, announced, scratch):
-    disk("check", image)
+def count(image, what):
+    done = subprocess.run([ARGS.ring3, "disk", "check", "--json", image], capture_output=True,
+                          text=True, check=False)
+    try:
+        return json.loads(done.stdout).get(what, 0)
+    except ValueError as why:
+        raise Failure("disk check: %s%s" % (done.stdout, done.stderr)) from why
+
+
+def verify(image, announced, scratch, repair):
+    if count(image, "errors"):
+        disk("check", image)
+    if repair:
+        disk("check", "--repair", image)
+        disk("check", image)
     raw = image
     if ARGS.format != "raw":
         raw = os.path.join(scratch, "copy")
@@ -91,7 +107,7 @@ def kill_often(scratch):
     for turn in range(ARGS.kills):
         try:
             announced += write_and_kill(image, initrd, first, rng)
-            verify(image, announced, scratch)
+            verify(image, announced, scratch, turn % 2 or turn + 1 == ARGS.kills)
         except Failure as why:
             raise Failure("kill %d: %s" % (turn + 1, why)) from why
         if (turn + 1) % 10 == 0:
