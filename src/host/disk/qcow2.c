@@ -227,8 +227,8 @@ int qcow2_close(void *self)
     int rc = 0;
 
     ASSERT(!q->pins);
-    if (!q->read_only && q->features & FEATURE_DIRTY && fdatasync(q->fd) == 0)
-        rc = set_features(q, q->features & ~FEATURE_DIRTY);
+    if (!q->read_only && q->features & FEATURE_DIRTY)
+        rc = fdatasync(q->fd) ? -errno : set_features(q, q->features & ~FEATURE_DIRTY);
     if (q->backing)
         (void)!disk_close(q->backing);
     close(q->fd);
