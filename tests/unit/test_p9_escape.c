@@ -150,9 +150,23 @@ static void *swap(void *arg)
 {
     const char *a = path("share/d"), *b = path("share/l");
 
-    while (__atomic_load_n(&racing, __ATOMIC_SEQ_CST))
+    while (__atomic_load_n(&racing, __ATOMIC_SEQ_CST)) {
         syscall(SYS_renameat2, AT_FDCWD, a, AT_FDCWD, b, 2 /* RENAME_EXCHANGE */);
+        usleep(10);
+    }
     return NULL;
+}
+
+/* What the client made in the empty directory goes first. */
+static void remove_empty(const char *dir)
+{
+    int fd = open(dir, O_PATH | O_DIRECTORY);
+
+    (void)!unlinkat(fd, "new", 0);
+    (void)!unlinkat(fd, "new", AT_REMOVEDIR);
+    (void)!unlinkat(fd, "secret", 0);
+    close(fd);
+    (void)!rmdir(dir);
 }
 
 /* `d` leaves the folder, an empty one takes its place, and it comes back. */
@@ -161,12 +175,13 @@ static void *leave(void *arg)
     const char *a = path("share/d"), *b = path("outside2/d");
 
     while (__atomic_load_n(&racing, __ATOMIC_SEQ_CST)) {
-        if (rename(a, b) == 0 && mkdir(a, 0755) == 0 && rmdir(a) == 0)
-            (void)!rename(b, a);
-        else
-            (void)!rename(b, a);
+        (void)!rename(a, b);
+        if (mkdir(a, 0755) == 0)
+            remove_empty(a);
+        while (rename(b, a) && __atomic_load_n(&racing, __ATOMIC_SEQ_CST))
+            remove_empty(a);
+        usleep(10);
     }
-    (void)!rename(b, a);
     return NULL;
 }
 
@@ -204,16 +219,23 @@ static void race(void *(*host)(void *arg))
 {
     pthread_t thread;
     u32 reached = 0;
+    int d, fd;
 
     assert_int_equal(mkdir(path("share/d"), 0755), 0);
-    host_write("share/d/secret", "inner");
+    d = open(path("share/d"), O_RDONLY | O_DIRECTORY);
+    assert_true(d >= 0);
     link_to("../outside");
     __atomic_store_n(&racing, true, __ATOMIC_SEQ_CST);
     assert_int_equal(pthread_create(&thread, NULL, host, NULL), 0);
-    for (unsigned i = 0; i < RACE_ROUNDS; i++)
+    for (unsigned i = 0; i < RACE_ROUNDS; i++) {
+        fd = openat(d, "secret", O_WRONLY | O_CREAT, 0644);
+        assert_int_equal(write(fd, "inner", 5), 5);
+        close(fd);
         go_through(&reached);
+    }
     __atomic_store_n(&racing, false, __ATOMIC_SEQ_CST);
     pthread_join(thread, NULL);
+    close(d);
     print_message("# reached the file %u times of %u\n", reached, RACE_ROUNDS);
     check_outside();
 }
