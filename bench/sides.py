@@ -20,6 +20,7 @@ RINGBENCH = os.path.join(BUILD, "bench/ringbench")
 PROGRAMS = os.path.join(GUEST, "programs")
 KERNEL = os.path.join(GUEST, "vmlinuz")
 INITRD = os.path.join(GUEST, "initrd.img")
+DEBIAN = os.path.join(GUEST, "debian.img")
 BENCH_INITRD = os.path.join(BUILD, "bench-initrd")
 BENCH_DISK = os.path.join(BUILD, "bench-disk")
 DISK_MIB = 64
@@ -114,6 +115,10 @@ class Side:
         """From the start of the monitor to an agent that is up, or None."""
         return None
 
+    def debian_ns(self):
+        """From the start of the monitor to the login prompt of a Debian disk, or None."""
+        return None
+
     def check_clock(self, output):
         host_s = output.ended - output.began
         if host_s > CLOCK_MIN_S and abs(output.own_s / host_s - 1) > CLOCK_TOLERANCE:
@@ -173,6 +178,11 @@ class Ring3(Side):
         return json.loads(lines[-1])["boot_ms"] * 1000000
 
 
+    def debian_ns(self):
+        return until_login([RING3, "run", "-q", "-e", self.name, "-m", MEMORY_MIB,
+                            "-d", DEBIAN + ",snapshot"])
+
+
 class Qemu(Side):
     """QEMU without hardware virtualization."""
 
@@ -194,6 +204,29 @@ class Qemu(Side):
             up = any(b"R3AGENT" in line for line in process.stdout)
             took = time.monotonic() - begin
         return int(took * 1e9) if up else None
+
+
+    def debian_ns(self):
+        """The same kernel, initial RAM disk, disk and devices as ring3 gives."""
+        return until_login([*self.MACHINE, "-serial", "stdio", "-initrd", INITRD,
+                            "-drive", "if=none,id=disk,format=raw,snapshot=on,file=" + DEBIAN,
+                            "-device", "virtio-blk-pci,drive=disk,disable-legacy=on",
+                            "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net",
+                            "-device", "virtio-rng-pci", "-append",
+                            CONSOLE + " ring3.root=/dev/vda"])
+
+
+def until_login(command):
+    """Host time until the console asks for a login: systemd has started its services by then."""
+    begin = time.monotonic()
+    with started(command) as process:
+        text = b""
+        while b"login:" not in text:
+            more = os.read(process.stdout.fileno(), 4096)
+            if not more:
+                raise Broken("Debian did not come up: " + repr(text[-300:]))
+            text = text[-100:] + more
+        return int((time.monotonic() - begin) * 1e9)
 
 
 def kernel_words(words):

@@ -1,4 +1,4 @@
-/* test_disk_faults.c - a qcow2 disk whose host fails, or whose monitor dies, at each write in turn */
+/* test_disk_faults.c - a qcow2 disk whose host fails, or whose monitor dies, at each write */
 #include "unit.h"
 
 #include <stdio.h>
