@@ -91,6 +91,8 @@ def clear_errors():
         if status == 125 and "tools/guest" in got[2]:
             raise Skip("no guest that can mount folders; run tools/guest")
         check(got[0] == status and part in got[2] and got[2].count("\n") == 1, share, got)
+    got = ring3("-v", here + ":/mnt", "--save", os.path.join(here, "saved"), "--at", "1")
+    check(got[0] == 2 and "cannot be saved" in got[2], got)
 
 
 @test()
