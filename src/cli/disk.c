@@ -44,13 +44,15 @@ static bool parse_bytes(const char *text, u64 *bytes)
 
 static int create(const struct options *o, struct err *e, int *status)
 {
-    struct image_config cfg = {.backing = o->backing, .cluster = o->cluster};
+    struct image_config cfg = {.backing = o->backing};
 
     if (o->rest_count < 2 || o->rest_count > 3 || (o->rest_count == 2 && !o->backing))
         return BAD_USAGE("disk create takes a file and a size");
     cfg.path = o->rest[1];
     if (parse_format(o->format, DISK_QCOW2, &cfg.format, e))
         return -EINVAL;
+    if (o->cluster && (!parse_bytes(o->cluster, &cfg.cluster) || !cfg.cluster))
+        return BAD_USAGE("option --cluster: bad size '%s' (as 512 or 64K)", o->cluster);
     if (o->rest_count == 3 && (!parse_bytes(o->rest[2], &cfg.bytes) || !cfg.bytes))
         return BAD_USAGE("disk create: bad size '%s' (as 2G or 512M)", o->rest[2]);
     if (image_create(&cfg, e)) {

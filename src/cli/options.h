@@ -37,8 +37,7 @@ struct options {
     const char *vsock, *save, *at, *restore;
     struct string_list env, debugcon, share, disk, net, port, publish;
     u64 memory, cpus, timeout_ms, debug_exit, lockstep;
-    const char *format, *backing;
-    u64 cluster;
+    const char *format, *backing, *cluster;
     bool repair;
     bool ephemeral, hvc, testdev, stats, quiet, json, help;
 
