@@ -1,4 +1,4 @@
-/* test_disk_faults.c - a qcow2 disk whose host fails, or whose monitor dies, at each write */
+/* test_disk_faults.c - the host fails, or ring3 dies, at each write of a qcow2 file in turn */
 #include "unit.h"
 
 #include <stdio.h>

@@ -142,28 +142,49 @@ static int find_references(struct check *c)
     return rc ? rc : snapshots(c);
 }
 
+/* Counters that are in no block are 0, and most of a sparse file's are: such a stretch is passed
+ * over, unless something in it is referred to. */
+static u64 empty_stretch(struct check *c, u64 first)
+{
+    u64 per = c->q->cluster * 8 >> c->q->refcount_order, end, i = first;
+
+    if (first % per || (first / per < c->q->rt_entries && c->q->rt[first / per] & ~511ull))
+        return 0;
+    end = MIN(first + per, c->clusters);
+    while (i < end && !c->refs[i])
+        i++;
+    return i - first;
+}
+
+static int compare_one(struct check *c, u64 i, bool repair)
+{
+    u64 count;
+    int rc = qcow2_refcount(c->q, i, &count);
+
+    if (rc || count == c->refs[i])
+        return rc;
+    if (repair)
+        return qcow2_set_refcount(c->q, i, c->refs[i]);
+    if (count > c->refs[i])
+        c->f->leaks++;
+    else
+        error(c, "cluster %#llx is referred to %u times and has refcount %llu",
+              (unsigned long long)(i * c->q->cluster), c->refs[i], (unsigned long long)count);
+    return 0;
+}
+
 static int compare(struct check *c, bool repair)
 {
-    for (u64 i = 0; i < c->clusters; i++) {
-        u64 count;
-        int rc = qcow2_refcount(c->q, i, &count);
+    int rc = 0;
 
-        if (rc)
-            return rc;
-        if (count == c->refs[i])
+    for (u64 i = 0, skip; i < c->clusters && !rc; i += skip) {
+        skip = empty_stretch(c, i);
+        if (skip)
             continue;
-        if (repair) {
-            rc = qcow2_set_refcount(c->q, i, c->refs[i]);
-            if (rc)
-                return rc;
-        } else if (count > c->refs[i]) {
-            c->f->leaks++;
-        } else {
-            error(c, "cluster %#llx is referred to %u times and has refcount %llu",
-                  (unsigned long long)(i * c->q->cluster), c->refs[i], (unsigned long long)count);
-        }
+        rc = compare_one(c, i, repair);
+        skip = 1;
     }
-    return 0;
+    return rc;
 }
 
 /* An entry that promises to be the only one (COPIED) must be. Where a snapshot shares the cluster,
