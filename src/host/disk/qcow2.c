@@ -324,6 +324,23 @@ int qcow2_examine(int fd, const char *path, bool repair, struct image_info *info
     return rc;
 }
 
+/* A file that is gone when it is closed, also on file systems without O_TMPFILE. */
+static int open_nameless(const char *dir)
+{
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    char *name;
+
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+        return fd;
+    if (asprintf(&name, "%s/ring3-XXXXXX", dir) < 0)
+        return -1;
+    fd = mkostemp(name, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(name);
+    free(name);
+    return fd;
+}
+
 int qcow2_overlay(struct disk *base, const struct disk_ops **ops, void **self, struct err *e)
 {
     const char *dir = getenv("TMPDIR");
@@ -332,7 +349,7 @@ int qcow2_overlay(struct disk *base, const struct disk_ops **ops, void **self, s
     int fd, rc;
 
     dir = dir && *dir ? dir : "/var/tmp";
-    fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    fd = open_nameless(dir);
     if (fd < 0)
         return err_set(e, errno, "disk %s: no place for a snapshot in %s: %s (set TMPDIR)",
                        disk_path(base), dir, strerror(errno));
