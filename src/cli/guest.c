@@ -143,8 +143,8 @@ static int compose(struct guest_image *g, const struct options *o, bool standard
 
     if (o->command) {
         n = snprintf(g->cmdline, sizeof(g->cmdline),
-                     "console=ttyS0 quiet panic=-1 ring3.agent=ttyS1%s%s%s", agent,
-                     *user ? " " : "", user);
+                     "console=ttyS0 quiet panic=-1 ring3.agent=%s%s%s%s",
+                     o->kernel ? "ttyS1" : "port", agent, *user ? " " : "", user);
     } else if (standard) {
         if (term_size(STDIN_FILENO, &cols, &rows) == 0)
             snprintf(size, sizeof(size), " ring3.size=%ux%u", rows, cols);

@@ -134,6 +134,23 @@ static void slice(void **state)
     free(after);
 }
 
+/* Two halves of one file have two writers; whoever overlaps them waits. */
+static void slices_of_two(void **state)
+{
+    struct disk_config cfg = {.path = path, .format = DISK_RAW, .size = BYTES / 2};
+    struct disk *a = open_disk(&cfg), *b, *c;
+    struct err e = {0};
+
+    cfg.offset = BYTES / 2;
+    b = open_disk(&cfg);
+    cfg.offset = BYTES / 4;
+    assert_refused(disk_open(&cfg, &c, &e), EBUSY, e, "in use");
+    assert_int_equal(disk_close(a), 0);
+    assert_int_equal(disk_close(b), 0);
+    c = open_disk(&cfg);
+    assert_int_equal(disk_close(c), 0);
+}
+
 static void refusals(void **state)
 {
     struct disk_config cfg = {.path = path, .format = DISK_RAW};
@@ -381,6 +398,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(raw, setup, teardown),
         cmocka_unit_test_setup_teardown(beyond, setup, teardown),
         cmocka_unit_test_setup_teardown(slice, setup, teardown),
+        cmocka_unit_test_setup_teardown(slices_of_two, setup, teardown),
         cmocka_unit_test_setup_teardown(refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(holes, setup, teardown),
         cmocka_unit_test_setup_teardown(qcow2, setup, teardown),

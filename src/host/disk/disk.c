@@ -26,19 +26,25 @@ struct disk {
 
 /* ---- opening ---- */
 
-/* A second writer would destroy the disk: the lock says who is first. Two readers are fine. Open
- * file description locks vanish with the descriptor, also after kill -9. */
-static int lock_file(int fd, const char *path, bool write, struct err *e)
+/* A second writer would destroy the disk: the lock says who is first. Two readers are fine, and so
+ * are two writers of slices of a raw file that do not overlap. Open file description locks vanish
+ * with the descriptor, also after kill -9. */
+static int lock_file(int fd, const struct disk_config *cfg, enum disk_format format, bool write,
+                     struct err *e)
 {
     struct flock lock = {.l_type = write ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
 
+    if (format == DISK_RAW && cfg->offset <= INT64_MAX && cfg->size <= INT64_MAX - cfg->offset) {
+        lock.l_start = (off_t)cfg->offset;
+        lock.l_len = (off_t)cfg->size;
+    }
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0 || errno == EINVAL || errno == ENOLCK)
         return 0;
     if (errno == EAGAIN || errno == EACCES)
-        return err_set(e, EBUSY, "disk %s: in use by another process%s", path,
+        return err_set(e, EBUSY, "disk %s: in use by another process%s", cfg->path,
                        write ? " (open it with ,ro or ,snapshot, or stop the other one)"
                              : " that writes to it (stop that one first)");
-    return err_set(e, errno, "disk %s: cannot be locked: %s", path, strerror(errno));
+    return err_set(e, errno, "disk %s: cannot be locked: %s", cfg->path, strerror(errno));
 }
 
 static int open_file(const char *path, bool read_only, int *fd, struct err *e)
@@ -58,7 +64,7 @@ static int open_file(const char *path, bool read_only, int *fd, struct err *e)
     else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
         rc = err_set(e, EINVAL, "disk %s: neither a file nor a block device", path);
     else
-        rc = lock_file(*fd, path, !read_only, e);
+        rc = 0;
     if (rc)
         close(*fd);
     return rc;
@@ -76,16 +82,20 @@ static int probe(int fd, const char *path, enum disk_format *format, struct err 
     return 0;
 }
 
-int disk_open_file(const char *path, bool read_only, enum disk_format *format, int *fd,
+int disk_open_file(const struct disk_config *cfg, bool read_only, enum disk_format *format, int *fd,
                    struct err *e)
 {
-    int rc = open_file(path, read_only, fd, e);
+    int rc = open_file(cfg->path, read_only, fd, e);
 
-    if (!rc && *format == DISK_AUTO) {
-        rc = probe(*fd, path, format, e);
-        if (rc)
-            close(*fd);
-    }
+    if (rc)
+        return rc;
+    *format = cfg->format;
+    if (*format == DISK_AUTO)
+        rc = probe(*fd, cfg->path, format, e);
+    if (!rc)
+        rc = lock_file(*fd, cfg, *format, !read_only, e);
+    if (rc)
+        close(*fd);
     return rc;
 }
 
@@ -93,8 +103,7 @@ static int open_format(const struct disk_config *cfg, bool read_only, struct dis
 {
     int fd, rc;
 
-    d->format = cfg->format;
-    rc = disk_open_file(cfg->path, read_only, &d->format, &fd, e);
+    rc = disk_open_file(cfg, read_only, &d->format, &fd, e);
     if (rc)
         return rc;
     if (d->format == DISK_QCOW2)

@@ -15,8 +15,8 @@ struct disk_ops {
     int (*close)(void *self);
 };
 
-/* disk.c: opens and locks a disk's file; *format DISK_AUTO becomes what the file holds. */
-int disk_open_file(const char *path, bool read_only, enum disk_format *format, int *fd,
+/* disk.c: opens and locks a disk's file; *format is what cfg says, or what the file holds. */
+int disk_open_file(const struct disk_config *cfg, bool read_only, enum disk_format *format, int *fd,
                    struct err *e);
 
 /* raw.c: a file or block device; the fd becomes its own. */

@@ -20,11 +20,12 @@
 static int examine(const char *path, enum disk_format format, bool repair, struct image_info *info,
                    struct err *e)
 {
+    struct disk_config cfg = {.path = path, .format = format};
     struct stat st;
     int fd, rc;
 
     memset(info, 0, sizeof(*info));
-    rc = disk_open_file(path, !repair, &format, &fd, e);
+    rc = disk_open_file(&cfg, !repair, &format, &fd, e);
     if (rc)
         return rc;
     if (fstat(fd, &st)) {

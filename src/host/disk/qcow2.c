@@ -360,6 +360,7 @@ int qcow2_overlay(struct disk *base, const struct disk_ops **ops, void **self, s
         close(fd);
         return rc;
     }
+    q->throwaway = true;
     *ops = &qcow2_ops;
     *self = q;
     return 0;

@@ -28,6 +28,7 @@ struct qcow2 {
     int fd;
     char *path;
     bool read_only;
+    bool throwaway; /* an overlay without a name: nothing of it must last */
     u32 version;
     unsigned cluster_bits, refcount_order; /* counters are 1 << refcount_order bits wide */
     u64 cluster, size;

@@ -233,7 +233,7 @@ static int flush(void *self)
 {
     struct qcow2 *q = self;
 
-    return q->read_only || fdatasync(q->fd) == 0 ? 0 : -errno;
+    return q->read_only || q->throwaway || fdatasync(q->fd) == 0 ? 0 : -errno;
 }
 
 /* ---- mapping ---- */
