@@ -84,7 +84,7 @@ static void wrote(struct mem *m, const struct slot *s, u64 off, u64 len)
     u64 last = (off + len - 1) >> PAGE_SHIFT;
     bool dirty;
 
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&m->writes, 1, __ATOMIC_SEQ_CST); /* a fence, too */
     dirty = __atomic_load_n(&m->dirty_on, __ATOMIC_ACQUIRE);
     for (u64 page = off >> PAGE_SHIFT; page <= last; page++) {
         u64 from = MAX(off, page << PAGE_SHIFT);
@@ -167,6 +167,11 @@ void mem_written(struct mem *m, u64 gpa, u64 len)
 {
     /* A range that left the map meanwhile has nobody to be reported to. */
     (void)!walk(m, gpa, len, MEM_ROM, wrote_piece, NULL);
+}
+
+u64 mem_writes(const struct mem *m)
+{
+    return __atomic_load_n(&m->writes, __ATOMIC_SEQ_CST);
 }
 
 void mem_code_mark(struct mem *m, u64 gpa_page)

@@ -88,6 +88,10 @@ void *mem_range(struct mem *m, u64 gpa, u64 len, bool write);
  * place; marks dirty and reports code pages as mem_write does. */
 void mem_written(struct mem *m, u64 gpa, u64 len);
 
+/* How often mem_write, mem_fill and mem_written were called: while it stays, memory was changed by
+ * processors alone. Any thread. */
+u64 mem_writes(const struct mem *m);
+
 /* Code pages: an engine that holds decoded or translated instructions of a page marks it, so that
  * every other writer reports to `code_written`. Mark first, then read the bytes: a write in between
  * is then either seen by the read or reported. A mark outlives neither its slot nor

@@ -38,6 +38,7 @@ struct slot_table {
 
 struct mem {
     struct latch latch;
+    u64 writes;    /* atomic; see mem_writes */
     bool dirty_on; /* atomic */
     struct slot_table table[2];
 

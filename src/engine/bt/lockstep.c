@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <Zydis/Zydis.h>
 
@@ -269,6 +270,16 @@ static void compare_memory(struct lockstep *ls)
     }
 }
 
+/* A device that writes while the block is executed twice may show each side something else. Its
+ * write is counted a moment after its bytes have arrived. */
+static bool disturbed(struct engine_vcpu *v, const struct lockstep *ls)
+{
+    const struct timespec moment = {.tv_nsec = 20 * 1000 * 1000};
+
+    nanosleep(&moment, NULL);
+    return mem_writes(v->vm->cfg.mem) != ls->writes;
+}
+
 static void compare(struct engine_vcpu *v, struct lockstep *ls, int rc)
 {
     /* A block that began anew in the middle may end elsewhere. */
@@ -286,6 +297,11 @@ static void compare(struct engine_vcpu *v, struct lockstep *ls, int rc)
         lockstep_differs(ls, "%u of %u device accesses are missing", ls->naccesses - ls->replayed,
                          ls->naccesses);
     compare_memory(ls);
+    if (*ls->what && disturbed(v, ls)) {
+        v->stats.lockstep_equal--;
+        v->stats.lockstep_skipped++;
+        *ls->what = '\0';
+    }
 }
 
 /* --- one block -------------------------------------------------------------------------------- */
@@ -315,6 +331,7 @@ int lockstep_check(struct engine_vcpu *v, u64 host)
         return v->rc;
     }
     struct tb copy = *tb;
+    ls->writes = mem_writes(v->vm->cfg.mem);
     ls->before = v->cpu.s;
     ls->start = v->cpu.s.rip;
     ls->end = ls->start + tb->bytes;

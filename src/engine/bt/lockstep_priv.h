@@ -26,6 +26,7 @@ struct lockstep {
     unsigned every, countdown;
     bool stay; /* lockstep_cut: one look-up goes on */
     bool restarted;
+    u64 writes;     /* mem_writes() when the block began */
     u64 start, end; /* RIPs of the block */
     struct x86_cpu shadow;
     struct world world; /* of the shadow */
