@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-RING3, STIR = sys.argv[1:3]
+RING3, STIR = map(os.path.abspath, sys.argv[1:3])
 SIZE = 12 << 20
 # Options of `qemu-img create`, and of `convert` when it ends in "-c": compressed clusters.
 SHAPES = ["compat=1.1", "compat=0.10", "cluster_size=512", "cluster_size=4k", "cluster_size=2M",

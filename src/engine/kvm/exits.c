@@ -24,11 +24,12 @@ static enum kvm_next exit_pio(struct engine_vcpu *v, struct err *e)
     struct kvm_run *run = v->run;
     u64 off = run->io.data_offset, bytes = (u64)run->io.size * run->io.count;
     unsigned size = run->io.size;
-    u8 *data = (u8 *)run + off;
+    u8 *data;
 
     kvm_count(v->vm, STAT_PIO);
     if (!size_ok(size) || size == 8 || off > v->vm->run_bytes || bytes > v->vm->run_bytes - off)
         return bad_page(e, "port access");
+    data = (u8 *)run + off;
     for (u32 i = run->io.count; i; i--, data += size) {
         u64 val = 0;
 
