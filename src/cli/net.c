@@ -77,6 +77,8 @@ static int check_nic(const struct machine_net *net, struct err *e)
 
     if (key && !net->path)
         return err_set(e, EINVAL, "option --net: %s needs %s=", kinds[net->kind].name, key);
+    if (net->kind == NET_TAP && strlen(net->path) > 15)
+        return err_set(e, EINVAL, "option --net: ifname=%s: more than 15 characters", net->path);
     if (net->kind == NET_DGRAM && !net->remote)
         return err_set(e, EINVAL, "option --net: dgram needs remote=");
     return 0;

@@ -225,6 +225,7 @@ def what_is_refused():
             (["-n", "carrier"], "unknown kind", 2), (["-n", "user,mac=01:00:00:00:00:01"], "mac=", 2),
             (["-n", "stream"], "needs path=", 2), (["-n", "dgram,local=x"], "needs remote=", 2),
             (["-n", "user,mtu=9"], "does not take", 2), (["-p", "80"], "PORT:PORT", 2),
+            (["-n", "tap,ifname=a-name-that-is-too-long"], "more than 15", 2),
             (["-n", "none", "-p", "80:80"], "needs an interface", 2),
             (["-n", "none", "-n", "user"], "none goes alone", 2),
             (["-p", "%d:80" % port], "in use", 125),

@@ -18,6 +18,7 @@ struct packet_net {
     struct loop *loop;
     int fd;
     bool tap;
+    bool gone;    /* the interface was removed */
     bool blocked; /* a send is waited for */
     struct sockaddr_un local, remote;
     size_t held; /* of a frame that the guest had no room for; 0: none */
@@ -40,6 +41,16 @@ static bool hand_over(struct packet_net *p)
     return true;
 }
 
+/* A tap interface that somebody removed: the cable is out, and nothing is waited for. */
+static void lose(struct packet_net *p)
+{
+    loop_del_fd(p->loop, p->fd);
+    p->gone = true;
+    p->net.link = false;
+    if (p->net.user.link)
+        p->net.user.link(p->net.user.arg, false);
+}
+
 static void ready(void *arg, unsigned events)
 {
     struct packet_net *p = arg;
@@ -53,23 +64,33 @@ static void ready(void *arg, unsigned events)
     for (unsigned i = 0; i < 64 && !p->held; i++) {
         ssize_t n = read(p->fd, p->frame, sizeof(p->frame));
 
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            events |= LOOP_HUP;
         if (n <= 0)
             break;
         p->held = (size_t)n;
         hand_over(p);
     }
-    watch(p);
+    if (p->tap && events & LOOP_HUP)
+        lose(p);
+    else
+        watch(p);
 }
 
 static int packet_send(struct netdev *n, const u8 *frame, size_t len)
 {
     struct packet_net *p = container_of(n, struct packet_net, net);
-    ssize_t done = p->tap ? write(p->fd, frame, len)
-                          : sendto(p->fd, frame, len, MSG_NOSIGNAL,
-                                   (const struct sockaddr *)&p->remote, sizeof(p->remote));
+    ssize_t done;
 
-    if (done >= 0 || (errno != EAGAIN && errno != ENOBUFS))
-        return 0; /* nobody there: lost, as on any network */
+    if (p->gone)
+        return 0;
+    done = p->tap ? write(p->fd, frame, len)
+                  : sendto(p->fd, frame, len, MSG_NOSIGNAL, (const struct sockaddr *)&p->remote,
+                           sizeof(p->remote));
+    /* Nobody there, or a peer whose queue is full: lost, as on any network. A socket that is not
+     * connected cannot tell when its peer has room again. */
+    if (done >= 0 || !p->tap || errno != EAGAIN)
+        return 0;
     p->blocked = true;
     watch(p);
     return -EAGAIN;
@@ -79,7 +100,7 @@ static void packet_resume(struct netdev *n)
 {
     struct packet_net *p = container_of(n, struct packet_net, net);
 
-    if (hand_over(p))
+    if (hand_over(p) && !p->gone)
         watch(p);
 }
 

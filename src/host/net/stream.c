@@ -109,7 +109,9 @@ static void ready(void *arg, unsigned events)
         if (alive && !s->out_len && s->net.user.writable)
             s->net.user.writable(s->net.user.arg);
     }
-    if (alive && events & (LOOP_READ | LOOP_HUP) && !s->refused)
+    if (alive && s->refused)
+        alive = !(events & LOOP_HUP); /* it is reported without end: what waits is lost */
+    else if (alive && events & (LOOP_READ | LOOP_HUP))
         alive = read_in(s);
     if (alive)
         watch(s);
