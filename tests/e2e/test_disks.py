@@ -14,34 +14,15 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
+# pylint: disable=wrong-import-position
+from guest_tests import Skip, check, expect, main, test
+
 LIMIT_S = 180  # for a boot and a command, on a busy machine under sanitizers
 MIB = 1 << 20
 
 # In the guest: the drivers load by themselves, the block device comes a moment later.
 WAIT = "for d in %s; do n=0; while [ ! -b /dev/$d ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done; done; "
-
-tests = []
-
-
-def test(few=False):
-    """`few`: one that even slow engines run."""
-    def add(fn):
-        tests.append((fn.__name__.replace("_", " "), fn, few))
-        return fn
-    return add
-
-
-class Failure(Exception):
-    pass
-
-
-class Skip(Exception):
-    pass
-
-
-def check(condition, *what):
-    if not condition:
-        raise Failure(" ".join(str(w) for w in what))
 
 
 def path(name):
@@ -72,12 +53,6 @@ def guest(disks, script, way="auto", preexec=None, more=()):
                        stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, check=False,
                        env=dict(os.environ, RING3_AIO=way), preexec_fn=preexec)
     return p.returncode, p.stdout.decode("utf-8", "replace"), p.stderr.decode("utf-8", "replace")
-
-
-def expect(got, out, status=0):
-    check(got[0] == status and got[1] == out,
-          "status %d, expected %d; stdout %r, expected %r; stderr %s" %
-          (got[0], status, got[1], out, got[2]))
 
 
 MAKE = ("mke2fs /dev/vda >/dev/null && mount -t ext4 /dev/vda /mnt && "
@@ -249,28 +224,6 @@ def disks_that_cannot_be_opened():
         check(status in (2, 125) and out == "" and err.count("\n") == 1 and part in err, disk, err)
 
 
-def main():
-    bad, count = 0, 0
-    chosen = [t for t in tests if ARGS.only in t[0] and (t[2] or not ARGS.few)]
-    print("1..%d" % len(chosen), flush=True)
-    ready = all(os.path.exists(os.path.join(ARGS.guest, n)) for n in ("vmlinuz", "initrd.img"))
-    for name, fn, _ in chosen:
-        count += 1
-        result = "ok %d - %s" % (count, name)
-        try:
-            if not ready:
-                raise Skip("no guest in %s; run tools/guest" % ARGS.guest)
-            fn()
-        except Skip as why:
-            result += " # SKIP " + str(why).replace("\n", " ")
-        except (Failure, OSError, subprocess.SubprocessError) as why:
-            bad += 1
-            result = "not " + result
-            print("\n".join("# " + line for line in str(why).split("\n")))
-        print(result, flush=True)
-    return 1 if bad else 0
-
-
 parser = argparse.ArgumentParser()
 parser.add_argument("ring3")
 parser.add_argument("guest")
@@ -281,4 +234,4 @@ ARGS = parser.parse_args()
 with tempfile.TemporaryDirectory(prefix="ring3-disks-") as directory:
     class DIR:
         name = directory
-    sys.exit(main())
+    sys.exit(main(ARGS, ARGS.guest, "vmlinuz", "initrd.img"))

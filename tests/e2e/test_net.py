@@ -16,27 +16,12 @@ import sys
 import tempfile
 import threading
 
+sys.dont_write_bytecode = True
+# pylint: disable=wrong-import-position
+from guest_tests import check, expect, main, test
+
 LIMIT_S = 180  # for a boot and a command, on a busy machine under sanitizers
 BIG = hashlib.sha256(b"seed").digest() * (1 << 18)  # 8 MiB
-
-tests = []
-
-
-def test(few=False):
-    """`few`: one that even slow engines run."""
-    def add(fn):
-        tests.append((fn.__name__.replace("_", " "), fn, few))
-        return fn
-    return add
-
-
-class Failure(Exception):
-    pass
-
-
-def check(condition, *what):
-    if not condition:
-        raise Failure(" ".join(str(w) for w in what))
 
 
 def md5(data):
@@ -52,12 +37,6 @@ def guest(options, script):
     p = subprocess.run(command(options, script), stdin=subprocess.DEVNULL, capture_output=True,
                        timeout=LIMIT_S, check=False)
     return p.returncode, p.stdout.decode("utf-8", "replace"), p.stderr.decode("utf-8", "replace")
-
-
-def expect(got, out, status=0):
-    check(got[0] == status and got[1] == out,
-          "status %d, expected %d; stdout %r, expected %r; stderr %s" %
-          (got[0], status, got[1], out, got[2]))
 
 
 @contextlib.contextmanager
@@ -239,27 +218,6 @@ def what_is_refused():
     taken.close()
 
 
-def main():
-    bad, count = 0, 0
-    chosen = [t for t in tests if ARGS.only in t[0] and (t[2] or not ARGS.few)]
-    print("1..%d" % len(chosen), flush=True)
-    ready = all(os.path.exists(os.path.join(ARGS.guest, n)) for n in ("vmlinuz", "initrd.img"))
-    for name, fn, _ in chosen:
-        count += 1
-        if not ready:
-            print("ok %d - %s # SKIP no guest in %s: run tools/guest" % (count, name, ARGS.guest))
-            continue
-        try:
-            fn()
-            print("ok %d - %s" % (count, name), flush=True)
-        except (Failure, subprocess.TimeoutExpired, OSError) as e:
-            bad += 1
-            for line in str(e).splitlines():
-                print("# " + line)
-            print("not ok %d - %s" % (count, name), flush=True)
-    return 1 if bad else 0
-
-
 parser = argparse.ArgumentParser()
 parser.add_argument("ring3")
 parser.add_argument("guest")
@@ -269,4 +227,4 @@ parser.add_argument("--only", default="")
 ARGS = parser.parse_args()
 with tempfile.TemporaryDirectory() as directory:
     DIR = argparse.Namespace(name=directory)
-    sys.exit(main())
+    sys.exit(main(ARGS, ARGS.guest, "vmlinuz", "initrd.img"))

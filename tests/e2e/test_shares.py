@@ -15,31 +15,12 @@ import sys
 import tarfile
 import tempfile
 
+sys.dont_write_bytecode = True
+# pylint: disable=wrong-import-position
+from guest_tests import Skip, check, expect, main, test
+
 LIMIT_S = 240  # for a boot and a command, on a busy machine under sanitizers
 MIB = 1 << 20
-
-tests = []
-
-
-def test(few=False, guest=True):
-    """`few`: one that even slow engines run; `guest`: it boots."""
-    def add(fn):
-        tests.append((fn.__name__.replace("_", " "), fn, few, guest))
-        return fn
-    return add
-
-
-class Failure(Exception):
-    pass
-
-
-class Skip(Exception):
-    pass
-
-
-def check(condition, *what):
-    if not condition:
-        raise Failure(" ".join(str(w) for w in what))
 
 
 def folder(name):
@@ -70,13 +51,7 @@ def guest(share, script, *more, cwd=None):
     return ring3("-v", share, *more, "--", "sh", "-c", script, cwd=cwd)
 
 
-def expect(got, out, status=0):
-    check(got[0] == status and got[1] == out,
-          "status %d, expected %d; stdout %r, expected %r; stderr %s" %
-          (got[0], status, got[1], out, got[2]))
-
-
-@test(guest=False)
+@test(boots=False)
 def clear_errors():
     here = folder("errors")
     write(os.path.join(here, "file"), b"")
@@ -201,28 +176,6 @@ def errors_of_the_host():
     check(read(here, "g") == b"fine\n", "g")
 
 
-def main():
-    bad, count = 0, 0
-    chosen = [t for t in tests if ARGS.only in t[0] and (t[2] or not ARGS.few)]
-    print("1..%d" % len(chosen), flush=True)
-    ready = all(os.path.exists(os.path.join(ARGS.guest, "full", n)) for n in ("vmlinux", "initrd.img"))
-    for name, fn, _, boots in chosen:
-        count += 1
-        result = "ok %d - %s" % (count, name)
-        try:
-            if boots and not ready:
-                raise Skip("no guest in %s/full; run tools/guest" % ARGS.guest)
-            fn()
-        except Skip as why:
-            result += " # SKIP " + str(why).replace("\n", " ")
-        except (Failure, OSError, subprocess.SubprocessError) as why:
-            bad += 1
-            result = "not " + result
-            print("\n".join("# " + line for line in str(why).split("\n")))
-        print(result, flush=True)
-    return 1 if bad else 0
-
-
 parser = argparse.ArgumentParser()
 parser.add_argument("ring3")
 parser.add_argument("guest")
@@ -234,4 +187,4 @@ ARGS.ring3 = os.path.abspath(ARGS.ring3)
 with tempfile.TemporaryDirectory(prefix="ring3-shares-") as directory:
     class DIR:
         name = directory
-    sys.exit(main())
+    sys.exit(main(ARGS, os.path.join(ARGS.guest, "full"), "vmlinux", "initrd.img"))

@@ -23,35 +23,16 @@ import tempfile
 import termios
 import time
 
+sys.dont_write_bytecode = True
+# pylint: disable=wrong-import-position
+from guest_tests import Failure, check, main, test
+
 LIMIT_S = 180  # for a boot and a command, on a busy machine under sanitizers
 
 # In the guest: the device of a named port, which comes a moment after the driver.
 PORT = ("port() { n=0; while [ $n -lt 200 ]; do for p in /sys/class/virtio-ports/*; do "
         "[ \"$(cat $p/name 2>/dev/null)\" = $1 ] && { echo /dev/${p##*/}; return; }; done; "
         "sleep 0.05; n=$((n+1)); done; }; ")
-
-tests = []
-
-
-def test(few=False, boots=True):
-    """`few`: one that even slow engines run."""
-    def add(fn):
-        tests.append((fn.__name__.replace("_", " "), fn, few, boots))
-        return fn
-    return add
-
-
-class Failure(Exception):
-    pass
-
-
-class Skip(Exception):
-    pass
-
-
-def check(condition, *what):
-    if not condition:
-        raise Failure(" ".join(str(w) for w in what))
 
 
 def path(name):
@@ -369,29 +350,6 @@ def many_sockets():
     check(status == 0 and sorted(out.split()) == sorted([md5(d) for d in data] + ["-"] * 8), out, err)
 
 
-def main():
-    bad, count = 0, 0
-    signal.alarm(3000)
-    chosen = [t for t in tests if ARGS.only in t[0] and (t[2] or not ARGS.few)]
-    print("1..%d" % len(chosen), flush=True)
-    ready = all(os.path.exists(os.path.join(ARGS.guest, n)) for n in ("vmlinuz", "initrd.img"))
-    for name, fn, _, boots in chosen:
-        count += 1
-        result = "ok %d - %s" % (count, name)
-        try:
-            if boots and not ready:
-                raise Skip("no guest in %s; run tools/guest" % ARGS.guest)
-            fn()
-        except Skip as why:
-            result += " # SKIP " + str(why).replace("\n", " ")
-        except (Failure, OSError, subprocess.SubprocessError) as why:
-            bad += 1
-            result = "not " + result
-            print("\n".join("# " + line for line in str(why).split("\n")))
-        print(result, flush=True)
-    return 1 if bad else 0
-
-
 parser = argparse.ArgumentParser()
 parser.add_argument("ring3")
 parser.add_argument("guest")
@@ -401,7 +359,8 @@ parser.add_argument("--engine", default="bt")
 parser.add_argument("--few", action="store_true")
 parser.add_argument("--only", default="")
 ARGS = parser.parse_args()
+signal.alarm(3000)
 with tempfile.TemporaryDirectory(prefix="ring3-virtio-") as directory:
     class DIR:
         name = directory
-    sys.exit(main())
+    sys.exit(main(ARGS, ARGS.guest, "vmlinuz", "initrd.img"))
