@@ -31,8 +31,10 @@ static void on_tlb_flushed(void *w, u32 contexts, u64 lin, bool global)
         if (!(global || ours) || !(all || ibtc_has_page(t, lin)))
             continue;
         ibtc_clear(t);
-        if (t == v->in_use)
+        if (t == v->in_use) {
             v->link_gen = t->gen;
+            v->cleared = true;
+        }
     }
 }
 

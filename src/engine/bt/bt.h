@@ -47,9 +47,17 @@ struct ibtc_entry {
     const u8 *host; /* entry with flags saved */
 };
 
+/* Where a page with blocks is mapped; known since the table's last clearing when `gen` is its. */
+struct page_base {
+    u64 rip; /* of its first byte */
+    u32 gen;
+};
+
 /* Valid for one TLB context in ring 3, or for the kernel in all of them; and for one mode. */
 struct ibtc {
     struct ibtc_entry *e;
+    struct page_base *base; /* by tb.page */
+    size_t base_bytes;
     u32 mask;    /* entries - 1 */
     u32 evicted; /* entries replaced since the last growth or clearing */
     u32 mode;
@@ -100,7 +108,7 @@ struct link {
     u32 rip;          /* offset of the imm64 that RIP is compared with */
     u32 remake;       /* offset of the rel32 of the jump that has C make the link anew */
     u32 changes;      /* how often it got another RIP; at LINK_CHANGES_MAX C is no longer asked */
-    s32 target;       /* RIP relative to code_base */
+    s32 target;       /* RIP relative to the page's base */
     bool flags_saved; /* it takes the target's entry_saved, else entry_native */
     bool no_groups;   /* the target is of MODE_NO_GROUPS */
     u32 tb;           /* the block it is in */
@@ -115,6 +123,7 @@ struct link {
 struct tb {
     u64 gpa;          /* of its first instruction */
     u64 gpa2;         /* page it continues in, ~0 = none */
+    u32 page;         /* number of its first page */
     u32 mode;         /* tb_mode() */
     u32 entry_native; /* offsets: entries with flags in the host's flags, and saved */
     u32 entry_saved;
@@ -152,8 +161,8 @@ struct engine_vcpu {
 
     /* What translated code and stubs use. */
     u64 host_rsp;
-    u64 code_base; /* RIP of the first byte of the page that is executing */
-    u64 tmp[3];    /* [0], [2]: of the stubs; [1]: inside one instruction */
+    struct page_base *base; /* of the table in use */
+    u64 tmp[3];             /* [0], [2]: of the stubs; [1]: inside one instruction */
     /* A TLB entry for the stack: a page that may be read and written, or BT_NO_STACK with the
      * addend to `nowhere`. What C does to the TLB is noticed on the way back (helpers.c). */
     u64 stack_tag, stack_addend;
@@ -179,6 +188,7 @@ struct engine_vcpu {
     /* C's own. */
     int rc;    /* why h_* returned 0; X86_OK: look at attn */
     bool step; /* the next instruction is not for translation */
+    bool cleared; /* the table in use was: translated code is entered by RIP only */
     u32 mode;  /* tb_mode() of what executes */
     struct ibtc *in_use;
     struct world world;
@@ -241,7 +251,7 @@ void bt_set_helpers(struct engine_vcpu *v);
 #define MODE_NO_GROUPS BIT(24) /* of a block, not of a vCPU: every access is checked by itself */
 
 /* ibtc.c: jump caches. */
-struct ibtc *ibtc_create(void); /* NULL: no memory */
+struct ibtc *ibtc_create(u32 pages); /* NULL: no memory; pages: numbers that tb.page may have */
 void ibtc_destroy(struct ibtc *t);
 void ibtc_clear(struct ibtc *t);
 /* Enters a block found through the linear page of `lin`; `local`: by a translation that is not

@@ -23,7 +23,7 @@ struct cpage {
 
 /* --- create and destroy ----------------------------------------------------------------------- */
 
-static void *reserve(size_t bytes)
+void *cache_reserve(size_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                    -1, 0);
@@ -66,14 +66,15 @@ int cache_create(struct cache **out, struct mem *mem, size_t bytes, struct bt_st
     layout_regions(c);
     c->tbs_bytes = c->region[CACHE_REGIONS - 1].tb_end * sizeof(struct tb);
     c->links_bytes = c->region[CACHE_REGIONS - 1].link_end * sizeof(struct link);
-    c->tbs = reserve(c->tbs_bytes);
-    c->links = reserve(c->links_bytes);
+    c->tbs = cache_reserve(c->tbs_bytes);
+    c->links = cache_reserve(c->links_bytes);
     c->hash = calloc(1u << HASH_BITS, sizeof(*c->hash));
     c->pages = calloc(1u << PAGE_HASH_BITS, sizeof(struct cpage *));
-    c->pool_bytes = 2 * sizeof(struct cpage) * c->region[CACHE_REGIONS - 1].tb_end;
-    c->page_pool = reserve(c->pool_bytes);
+    c->npages = 2 * c->region[CACHE_REGIONS - 1].tb_end; /* two for each block at most */
+    c->pool_bytes = c->npages * sizeof(struct cpage);
+    c->page_pool = cache_reserve(c->pool_bytes);
     c->insns_bytes = c->region[CACHE_REGIONS - 1].insn_end * sizeof(struct x86_insn);
-    c->insns = reserve(c->insns_bytes);
+    c->insns = cache_reserve(c->insns_bytes);
     if (!c->tbs || !c->links || !c->hash || !c->pages || !c->page_pool || !c->insns) {
         cache_destroy(c);
         return err_set(e, ENOMEM, "no memory for the code cache");
@@ -127,11 +128,16 @@ static struct cpage *get_page(struct cache *c, u64 gpa)
     if (p)
         c->free_pages = p->next;
     else
-        p = &c->page_pool[c->pool_used++]; /* two for each block at most */
+        p = &c->page_pool[c->pool_used++];
     struct cpage **chain = &c->pages[page_hash(gpa)];
     *p = (struct cpage){.gpa = gpa & ~PAGE_MASK, .next = *chain};
     *chain = p;
     return p;
+}
+
+u32 cache_page_locked(struct cache *c, u64 gpa)
+{
+    return (u32)(get_page(c, gpa) - c->page_pool);
 }
 
 static void free_page(struct cache *c, struct cpage *p)

@@ -38,10 +38,13 @@ struct cache {
     u32 *hash;
     struct cpage **pages;
     struct cpage *page_pool, *free_pages;
-    u32 pool_used;
+    u32 pool_used, npages; /* numbers of pages: 0 to npages - 1 */
     struct x86_insn *insns;
     size_t tbs_bytes, links_bytes, insns_bytes, pool_bytes;
 };
+
+/* Zeros that take memory when they are touched; freed by munmap. NULL: no memory. */
+void *cache_reserve(size_t bytes);
 
 must_check int cache_create(struct cache **out, struct mem *mem, size_t bytes,
                             struct bt_stats *stats, struct err *e);
@@ -65,6 +68,8 @@ struct tb *cache_find_locked(struct cache *c, u64 gpa, u32 mode);
  * region.cold_used on.
  * Evicting counts up `epoch`: jump caches and resume addresses from before are void then. */
 struct tb *cache_begin_locked(struct cache *c);
+/* The number of a page that will hold the block. */
+u32 cache_page_locked(struct cache *c, u64 gpa);
 /* Takes it in: the offsets are those behind its code. */
 void cache_commit_locked(struct cache *c, struct tb *tb, u32 end, u32 cold_end);
 struct link *cache_link_add_locked(struct cache *c, struct tb *tb);

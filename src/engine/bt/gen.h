@@ -52,7 +52,7 @@ enum cold_kind {
     COLD_EXEC,     /* the instruction is to be executed by C after all */
     COLD_FP,       /* vector registers are not loaded */
     COLD_LINK,     /* a direct jump that has no target yet */
-    COLD_LEAVE,    /* to RIP = code_base + off by way of C: attention, dropped blocks */
+    COLD_LEAVE,    /* to RIP = page + target by way of C: attention, dropped blocks */
     COLD_GOTO,     /* jump to another page */
     COLD_PROBE,    /* the same when its link cannot be used: by the jump cache */
     COLD_INDIRECT, /* rax = RIP, for which the link was not made: by the jump cache */
@@ -74,7 +74,7 @@ struct cold {
     bool to_link;    /* COLD_MISS: to the stub of `link` */
     s32 rsp_add;
     u16 off;    /* of the guest instruction */
-    s64 target; /* COLD_GOTO, COLD_LEAVE, COLD_PROBE: RIP relative to code_base */
+    s64 target; /* COLD_GOTO, COLD_LEAVE, COLD_PROBE: RIP relative to the page */
     u16 size;
     u8 flags;
     u32 link;
@@ -176,6 +176,8 @@ struct hmem lower_bits(struct gen *g, unsigned guest, unsigned size, unsigned ho
 bool lower_can(const struct gen *g);
 /* The effective address alone (LEA) into reg, `size` bytes of it. */
 void lower_ea(struct gen *g, unsigned reg, unsigned size);
+/* reg = RIP of the first byte of the block's page. */
+void lower_page(struct gen *g, unsigned reg);
 /* rax is about to be used for something else than a copy's operand. */
 static inline void use_rax(struct gen *g)
 {
@@ -205,12 +207,12 @@ bool copy_wants_rax(const struct x86_insn *in);
 bool copy_keeps_r10(const struct gen *g);
 
 /* Leaves the block (insn_branch.c). */
-void gen_goto(struct gen *g, s64 target);            /* RIP = code_base + target */
+void gen_goto(struct gen *g, s64 target);            /* RIP = page + target */
 void gen_goto_ibtc(struct gen *g, s64 target);       /* the same, through the jump cache */
 void gen_probe(struct gen *g, s64 target, u32 link); /* the same for a link to another page */
 /* The same for an indirect jump, whose RIP is in rax; as the COLD_INDIRECT says. */
 void gen_probe_indirect(struct gen *g, const struct cold *c);
-/* Makes the jump with this rel32, aligned, a link to the block at code_base + target. */
+/* Makes the jump with this rel32, aligned, a link to the block at page + target. */
 struct link *gen_link(struct gen *g, u8 *field, s64 target, bool flags_saved);
 /* RIP in rax; flags are saved. Returns what is done when the jump cache does not have it. */
 struct cold *gen_ibtc(struct gen *g, const struct cold *miss);

@@ -70,7 +70,7 @@ static bool choose_table(struct engine_vcpu *v)
         memset(v->decoded, 0, DECODED_SIZE * sizeof(*v->decoded));
     }
     if (unlikely(!t)) {
-        t = v->table[i] = ibtc_create();
+        t = v->table[i] = ibtc_create(v->vm->cache->npages);
         if (!t)
             return false;
         t->mode = mode;
@@ -83,10 +83,33 @@ static bool choose_table(struct engine_vcpu *v)
         t->epoch = epoch;
     }
     v->in_use = t;
+    v->base = t->base;
+    v->cleared = false;
     v->link_gen = t->gen;
     v->ibtc = t->e;
     v->ibtc_mask = t->mask * (u32)sizeof(struct ibtc_entry);
     return true;
+}
+
+/* The page of the block is executed at rip. When this address space has it at another place, too,
+ * what was found there is forgotten. */
+static void set_base(struct engine_vcpu *v, const struct tb *tb, u64 rip)
+{
+    struct ibtc *t = v->in_use;
+    struct page_base *b = &t->base[tb->page];
+
+    rip &= ~PAGE_MASK;
+    if (unlikely(b->gen == t->gen && b->rip != rip)) {
+        ibtc_clear(t);
+        v->link_gen = t->gen;
+    }
+    *b = (struct page_base){rip, t->gen};
+}
+
+/* RIP at an offset in the page of a block that translated code came from. */
+static u64 rip_at(const struct engine_vcpu *v, u32 tb, s64 off)
+{
+    return v->base[v->vm->cache->tbs[tb].page].rip + (u64)off;
 }
 
 static bool is_local(struct engine_vcpu *v, u64 lin)
@@ -157,6 +180,7 @@ static int find_block(struct engine_vcpu *v, const u8 **host)
     *host = cache_x(c, tb->entry_saved);
     if (c->epoch != v->epoch && !choose_table(v))
         return X86_OK;
+    set_base(v, tb, rip);
     remember(v, rip, lin, tb, *host);
     return X86_OK;
 }
@@ -202,7 +226,6 @@ static u64 go_on(struct engine_vcpu *v, bool probe)
         if (!deliver(v))
             return 0;
     }
-    v->code_base = cpu->s.rip & ~PAGE_MASK;
     from_c(v);
     return back(v, host);
 }
@@ -253,7 +276,8 @@ static u64 finish(struct engine_vcpu *v, const struct site *s, int rc, u64 next)
 {
     struct x86_cpu *cpu = &v->cpu;
 
-    if (likely(rc == X86_OK && s->resume && cpu->s.rip == next && !x86_attn(cpu))) {
+    if (likely(rc == X86_OK && s->resume && cpu->s.rip == next && !x86_attn(cpu) &&
+               !v->cleared)) {
         from_c(v);
         if (s->flags & SITE_FP)
             v->fp_reload = fp_allowed(v);
@@ -276,7 +300,7 @@ static u64 execute(struct engine_vcpu *v, const struct site *s)
     struct x86_cpu *cpu = &v->cpu;
 
     to_c(v);
-    cpu->s.rip = v->code_base + s->off;
+    cpu->s.rip = rip_at(v, s->tb, s->off);
     const struct x86_insn *in = site_insn(v, s);
     if (unlikely(!in)) {
         v->step = true;
@@ -316,7 +340,7 @@ static u64 without_groups(struct engine_vcpu *v, const struct site *s)
     if (unlikely(v->lockstep))
         lockstep_restarted(v->lockstep);
     to_c(v);
-    v->cpu.s.rip = v->code_base + s->off;
+    v->cpu.s.rip = rip_at(v, s->tb, s->off);
     lock_take(&c->lock);
     struct tb *tb = cache_find_locked(c, gpa, mode);
     lock_drop(&c->lock);
@@ -347,7 +371,7 @@ static u64 h_slow(struct engine_vcpu *v, u64 lin, const struct site *s)
         /* The walk may have marked a table that lies beside this code. */
         if (unlikely(v->vm->cache->tbs[s->tb].dead)) {
             to_c(v);
-            cpu->s.rip = v->code_base + s->off;
+            cpu->s.rip = rip_at(v, s->tb, s->off);
             return go_on(v, false);
         }
         if (s->flags & SITE_FP)
@@ -425,7 +449,7 @@ static u64 h_link(struct engine_vcpu *v, u64 index)
 
     to_c(v);
     if (!l->rip)
-        v->cpu.s.rip = v->code_base + (u64)(s64)l->target;
+        v->cpu.s.rip = rip_at(v, l->tb, l->target);
     if (x86_attn(&v->cpu) || v->vm->cache->tbs[l->tb].dead)
         return go_on(v, false);
     return l->guard ? link_far(v, l) : link_near(v, l);

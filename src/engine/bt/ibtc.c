@@ -1,7 +1,8 @@
 /* ibtc.c - jump caches: linear RIP to translated code, a table for each address space */
 #include <stdlib.h>
+#include <sys/mman.h>
 
-#include "engine/bt/bt.h"
+#include "engine/bt/cache.h"
 
 static u32 new_gen(void)
 {
@@ -22,7 +23,7 @@ static struct ibtc_entry *entries_alloc(u32 n)
     return e;
 }
 
-struct ibtc *ibtc_create(void)
+struct ibtc *ibtc_create(u32 pages)
 {
     struct ibtc *t = calloc(1, sizeof(*t));
 
@@ -31,9 +32,11 @@ struct ibtc *ibtc_create(void)
     t->gen = new_gen();
     t->mask = IBTC_START - 1;
     t->e = entries_alloc(IBTC_START);
-    if (t->e)
+    t->base_bytes = pages * sizeof(*t->base);
+    t->base = cache_reserve(t->base_bytes);
+    if (t->e && t->base)
         return t;
-    free(t);
+    ibtc_destroy(t);
     return NULL;
 }
 
@@ -41,6 +44,8 @@ void ibtc_destroy(struct ibtc *t)
 {
     if (!t)
         return;
+    if (t->base)
+        munmap(t->base, t->base_bytes);
     free(t->e);
     free(t);
 }

@@ -53,18 +53,16 @@ struct cold *gen_ibtc(struct gen *g, const struct cold *miss)
     e_rm(e, W64, 0x03, H_R10, CELL(ibtc));
     e_rm(e, W64, 0x3b, H_RAX, base_mem(H_R10, 0));
     c->from[c->nfrom++] = e_jcc(e, CC_NE);
-    e_alu_imm(e, W64, 4, H_RAX, -4096);
-    e_store(e, W64, CELL(code_base), H_RAX);
     if (miss && miss->commit)
         e_lea(e, g->code64 ? W64 : W32, H_RSP, base_mem(H_RSP, miss->rsp_add));
     e_jmp_mem(e, base_mem(H_R10, 8));
     return c;
 }
 
-/* rax = code_base + target. */
+/* rax = page + target. */
 static void load_rip(struct gen *g, s64 target)
 {
-    e_load(&g->e, W64, H_RAX, CELL(code_base));
+    lower_page(g, H_RAX);
     e_lea(&g->e, g->code64 ? W64 : W32, H_RAX, base_mem(H_RAX, (s32)target));
 }
 
@@ -91,8 +89,6 @@ static void goto_far(struct gen *g, s64 target)
     e4(e, 0);
     e_align_rel32(e, 2);
     u8 *differs = e_jcc(e, CC_NE);
-    load_rip(g, target & ~(s64)PAGE_MASK);
-    e_store(e, W64, CELL(code_base), H_RAX);
     e_align_rel32(e, 1);
     u8 *field = e_jmp(e);
     struct link *l = gen_link(g, field, target, true);
@@ -134,8 +130,6 @@ static void goto_indirect(struct gen *g, const struct cold *miss)
     probe->from[probe->nfrom++] = e_jcc(e, CC_NE);
     e_alu_mem_imm(e, W32, 7, CELL(cpu.attn), 0);
     probe->from[probe->nfrom++] = e_jcc(e, CC_NE);
-    e_alu_imm(e, W64, 4, H_RAX, -4096);
-    e_store(e, W64, CELL(code_base), H_RAX);
     if (miss->commit)
         e_lea(e, W64, H_RSP, base_mem(H_RSP, miss->rsp_add));
     e_align_rel32(e, 1);
@@ -224,7 +218,7 @@ static bool stack_flat(const struct gen *g)
     return g->code64 || (g->mode & MODE_STACK32 && g->mode >> (MODE_SEG_FAST + X86_SS) & 1);
 }
 
-/* Relative to code_base. In 64-bit code a target may be non-canonical only across the hole in the
+/* Relative to the page. In 64-bit code a target may be non-canonical only across the hole in the
  * middle, where no page is mapped executable on both sides; C finds that. */
 static s64 relative_target(const struct gen *g)
 {
@@ -269,7 +263,7 @@ static void push_return(struct gen *g)
     unsigned n = slot_bytes(g), w = g->code64 ? W64 : W32;
     struct hmem m = lower_stack(g, X86_RSP, -(s32)n, n, LOW_WRITE);
 
-    e_load(&g->e, W64, g->spare, CELL(code_base));
+    lower_page(g, g->spare);
     e_lea(&g->e, w, g->spare, base_mem(g->spare, (s32)(g->off + g->in->len)));
     e_store(&g->e, w, m, g->spare);
 }

@@ -78,6 +78,14 @@ bool lower_can(const struct gen *g)
     return can(g, &a);
 }
 
+void lower_page(struct gen *g, unsigned reg)
+{
+    size_t at = g->tb->page * sizeof(struct page_base) + offsetof(struct page_base, rip);
+
+    e_load(&g->e, W64, reg, CELL(base));
+    e_load(&g->e, W64, reg, base_mem(reg, (s32)at));
+}
+
 /* base + index << scale + disp, asize wide, into reg. Uses rax and r10 for registers that live in
  * memory. */
 static void emit_ea(struct gen *g, unsigned reg, const struct gea *a)
@@ -87,7 +95,7 @@ static void emit_ea(struct gen *g, unsigned reg, const struct gea *a)
     struct hmem m = {H_NONE, H_NONE, a->scale, false, (s32)a->disp};
 
     if (a->base == X86_REG_RIP) {
-        e_load(e, W64, H_RAX, CELL(code_base));
+        lower_page(g, H_RAX);
         m.base = H_RAX;
         m.disp = (s32)(a->disp + g->off + a->len);
     } else if (a->base != X86_REG_NONE) {

@@ -167,10 +167,9 @@ static void emit_stack(struct emit *e, const struct cache *c, const u8 *slow)
     e_jmp_to(e, slow);
 }
 
-/* r10 = offset of the next instruction in its page. */
+/* r10 = RIP. */
 static void emit_dead(struct emit *e, const u8 *resume)
 {
-    e_rm(e, W64, 0x03, H_R10, CELL(code_base));
     e_store(e, W64, CELL(cpu.s.rip), H_R10);
     emit_call(e, VOFF(h_dead), resume);
 }

@@ -371,8 +371,8 @@ static void emit_miss(struct gen *g, const struct cold *c)
 
 static void emit_leave(struct gen *g, s64 target)
 {
-    EBYTES(&g->e, "\x49\xc7\xc2"); /* mov r10, simm32 */
-    e4(&g->e, (u32)target);
+    lower_page(g, H_R10);
+    e_lea(&g->e, g->code64 ? W64 : W32, H_R10, base_mem(H_R10, (s32)target));
     e_jmp_to(&g->e, g->c->buf.w + bt_stubs.dead);
 }
 
@@ -439,6 +439,7 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
 
     *tb = (struct tb){.gpa = gpa,
                       .gpa2 = r->gpa2 == ~0ull ? ~0ull : r->gpa2 & ~PAGE_MASK,
+                      .page = cache_page_locked(c, gpa),
                       .mode = mode,
                       .bytes = (u16)r->bytes,
                       .link_first = tb->link_first};
