@@ -16,6 +16,16 @@
 
 /* --- events from the TLB ---------------------------------------------------------------------- */
 
+void bt_clear_table(struct engine_vcpu *v, struct ibtc *t)
+{
+    ibtc_clear(t);
+    if (t != v->in_use)
+        return;
+    v->link_gen = t->gen;
+    v->shadow_sp = t->shadow_sp;
+    v->cleared = true;
+}
+
 /* Jump caches follow the TLB: what a table names was found through translations that are void. */
 static void on_tlb_flushed(void *w, u32 contexts, u64 lin, bool global)
 {
@@ -30,11 +40,7 @@ static void on_tlb_flushed(void *w, u32 contexts, u64 lin, bool global)
         bool ours = i == BT_KERNEL_TABLE ? t->local : contexts >> i & 1;
         if (!(global || ours) || !(all || ibtc_has_page(t, lin)))
             continue;
-        ibtc_clear(t);
-        if (t == v->in_use) {
-            v->link_gen = t->gen;
-            v->cleared = true;
-        }
+        bt_clear_table(v, t);
     }
 }
 
@@ -166,7 +172,7 @@ static void add_stats(struct engine_vcpu *v)
 {
     struct bt_stats *to = &v->vm->stats, *from = &v->stats;
 
-#define BT_STAT(name, text) \
+#define BT_STAT(name, text)                                      \
     __atomic_fetch_add(&to->name, from->name, __ATOMIC_RELAXED); \
     from->name = 0;
 #include "engine/bt/stats.def"
@@ -222,9 +228,9 @@ static int bt_vm_create(const struct engine_vm_config *cfg, struct engine_vm **o
     vm->block_insns = cfg->bt.block_insns ? MIN(cfg->bt.block_insns, BLOCK_INSNS) : BLOCK_INSNS;
     vm->unroll = !cfg->bt.block_insns && !cfg->bt.lockstep;
     vm->linking = !cfg->bt.no_chaining && !cfg->bt.lockstep;
-    int rc = cache_create(&vm->cache, cfg->mem,
-                          cfg->bt.code_cache ? cfg->bt.code_cache : CODE_CACHE_DEFAULT, &vm->stats,
-                          e);
+    int rc =
+        cache_create(&vm->cache, cfg->mem,
+                     cfg->bt.code_cache ? cfg->bt.code_cache : CODE_CACHE_DEFAULT, &vm->stats, e);
     if (rc) {
         free(vm);
         return rc;

@@ -10,26 +10,28 @@
 
 /* Registers in translated code:
  *
- *   rcx rdx rbx rsp rbp rsi rdi r8 r9 r12 r13   the guest's own
- *   r11, r14, r15                               the guest's rax, r10, r11
+ *   rcx rdx rbx rbp rsi rdi r8 r9 r12 r13 r14   the guest's own
+ *   r11, r15                                    the guest's rax, rsp
  *   rax, r10                                    scratch
- *   guest r14, r15                              in memory (x86_state.gpr): compilers use them last
+ *   rsp                                         the shadow stack (struct ibtc)
+ *   guest r10, r11, r15                         in memory (x86_state.gpr): the least used
  *   GS base                                     struct engine_vcpu
  *   flags                                       the guest's, or scratch (enum fl)
  *   xmm/ymm, MXCSR                              the guest's while fp_ready, else scratch
  *
- * The host stack pointer is kept in engine_vcpu.host_rsp: translated code has no host stack. */
-#define T0 H_RAX
-#define T1 H_R10
+ * C's stack pointer is kept in engine_vcpu.host_rsp. */
+#define T0   H_RAX
+#define T1   H_R10
+#define H_SP H_R15
 
 /* Host register of a guest one; H_NONE: it lives in memory. */
 static inline unsigned host_reg(unsigned guest)
 {
     switch (guest) {
     case X86_RAX: return H_R11;
-    case X86_R10: return H_R14;
-    case X86_R11: return H_R15;
-    case X86_R14:
+    case X86_RSP: return H_SP;
+    case X86_R10:
+    case X86_R11:
     case X86_R15: return H_NONE;
     default: return guest;
     }
@@ -53,13 +55,22 @@ struct page_base {
     u32 gen;
 };
 
+/* A shadow stack holds two words for each guest CALL: the guest's return address, and below it the
+ * host's, where the host's CALL has left it: the code that compares the two worlds and goes on
+ * behind the guest's CALL. A guest RET is a host RET, which the processor predicts. A full one
+ * begins again at the top: SHADOW_BYTES, a bit of every address in it, is set in the stack pointer
+ * before each CALL. At its top lies the address of the stub for a RET without a CALL. */
+#define SHADOW_BYTES (16 * KiB)
+
 /* Valid for one TLB context in ring 3, or for the kernel in all of them; and for one mode. */
 struct ibtc {
     struct ibtc_entry *e;
     struct page_base *base; /* by tb.page */
     size_t base_bytes;
-    u32 mask;    /* entries - 1 */
-    u32 evicted; /* entries replaced since the last growth or clearing */
+    u8 *shadow;    /* 2 SHADOW_BYTES, the stack is the upper half; below is room for signals */
+    u64 shadow_sp; /* when another table is in use */
+    u32 mask;      /* entries - 1 */
+    u32 evicted;   /* entries replaced since the last growth or clearing */
     u32 mode;
     u32 epoch;     /* of the code cache when last cleared */
     u32 ctx;       /* TLB context in which entries were last added */
@@ -109,6 +120,7 @@ struct link {
     u32 remake;       /* offset of the rel32 of the jump that has C make the link anew */
     u32 changes;      /* how often it got another RIP; at LINK_CHANGES_MAX C is no longer asked */
     s32 target;       /* RIP relative to the page's base */
+    bool returns;     /* behind a CALL, by a RET: RIP is set already */
     bool flags_saved; /* it takes the target's entry_saved, else entry_native */
     bool no_groups;   /* the target is of MODE_NO_GROUPS */
     u32 tb;           /* the block it is in */
@@ -161,6 +173,7 @@ struct engine_vcpu {
 
     /* What translated code and stubs use. */
     u64 host_rsp;
+    u64 shadow_sp;          /* rsp of translated code */
     struct page_base *base; /* of the table in use */
     u64 tmp[3];             /* [0], [2]: of the stubs; [1]: inside one instruction */
     /* A TLB entry for the stack: a page that may be read and written, or BT_NO_STACK with the
@@ -186,10 +199,10 @@ struct engine_vcpu {
     u64 (*h_fp)(struct engine_vcpu *v, const struct site *s);
 
     /* C's own. */
-    int rc;    /* why h_* returned 0; X86_OK: look at attn */
-    bool step; /* the next instruction is not for translation */
+    int rc;       /* why h_* returned 0; X86_OK: look at attn */
+    bool step;    /* the next instruction is not for translation */
     bool cleared; /* the table in use was: translated code is entered by RIP only */
-    u32 mode;  /* tb_mode() of what executes */
+    u32 mode;     /* tb_mode() of what executes */
     struct ibtc *in_use;
     struct world world;
     struct lockstep *lockstep; /* or NULL */
@@ -237,6 +250,9 @@ u32 tb_mode(const struct x86_cpu *cpu);
 /* bt.c: the page is about to be read as code: writes to it are reported from now on. */
 void bt_mark_code(struct engine_vcpu *v, u64 gpa_page);
 
+/* bt.c: forgets what the table knows. Nothing that was entered before is returned to. */
+void bt_clear_table(struct engine_vcpu *v, struct ibtc *t);
+
 /* helpers.c: what translated code calls through the stubs. Each returns where to go on in
  * translated code, or 0: leave it (v->rc). */
 u64 bt_next(struct engine_vcpu *v);
@@ -251,7 +267,8 @@ void bt_set_helpers(struct engine_vcpu *v);
 #define MODE_NO_GROUPS BIT(24) /* of a block, not of a vCPU: every access is checked by itself */
 
 /* ibtc.c: jump caches. */
-struct ibtc *ibtc_create(u32 pages); /* NULL: no memory; pages: numbers that tb.page may have */
+/* pages: numbers that tb.page may have; underflow: of the shadow stack. NULL: no memory. */
+struct ibtc *ibtc_create(u32 pages, const u8 *underflow);
 void ibtc_destroy(struct ibtc *t);
 void ibtc_clear(struct ibtc *t);
 /* Enters a block found through the linear page of `lin`; `local`: by a translation that is not

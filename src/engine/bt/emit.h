@@ -206,7 +206,17 @@ static inline void e_mov_imm64(struct emit *e, unsigned reg, u64 imm)
 
 /* --- jumps: the address of the rel32 is what gets patched ------------------------------------- */
 
-enum { CC_O = 0, CC_B = 2, CC_AE = 3, CC_E = 4, CC_NE = 5, CC_BE = 6, CC_A = 7, CC_S = 8 };
+enum {
+    CC_O = 0,
+    CC_B = 2,
+    CC_AE = 3,
+    CC_E = 4,
+    CC_NE = 5,
+    CC_BE = 6,
+    CC_A = 7,
+    CC_S = 8,
+    CC_NS = 9
+};
 
 static inline void patch_rel32(u8 *field, const u8 *to)
 {
@@ -227,6 +237,20 @@ static inline u8 *e_jmp(struct emit *e)
     e1(e, 0xe9);
     e4(e, 0);
     return e->p - 4;
+}
+
+static inline u8 *e_call(struct emit *e)
+{
+    e1(e, 0xe8);
+    e4(e, 0);
+    return e->p - 4;
+}
+
+static inline void e_push(struct emit *e, unsigned reg)
+{
+    if (reg & 8)
+        e1(e, 0x41);
+    e1(e, 0x50 | (reg & 7));
 }
 
 static inline void e_jmp_to(struct emit *e, const u8 *to)

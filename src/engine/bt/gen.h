@@ -66,6 +66,7 @@ struct cold {
     u8 *retry, *resume;
     struct hmem ea;  /* COLD_SLOW: how to compute the linear address, unless xor_tag */
     bool xor_tag;    /* COLD_SLOW: rax is the address xor the tag that r10 points at */
+    bool calls;      /* gen.calls when it was added */
     bool no_resume;  /* C goes on in another block */
     bool stack;      /* COLD_SLOW: rax is the address xor stack_tag */
     bool save_flags; /* flags are native on the way in */
@@ -91,6 +92,9 @@ struct gen {
     struct tb *tb;
     u32 mode;
     bool code64;
+    bool calls;                   /* the block is left by host CALLs, for a guest one */
+    u8 *call_site;                /* what a RET from there comes to */
+    u16 call_end;                 /* offset of the code behind the guest's CALL */
     bool linking;                 /* direct jumps may be linked */
     const struct x86_insn *insns; /* of the block */
     unsigned n;
@@ -118,6 +122,7 @@ struct gen {
 /* Offsets of the stubs in the code cache (stubs.c). */
 struct bt_stubs {
     u32 enter, leave, next, dead, generic, slow, stack, link, fp;
+    u32 returned, underflow; /* of a RET that leads elsewhere, or has no CALL */
 };
 extern struct bt_stubs bt_stubs;
 /* Writes them; the same for every cache. */
@@ -214,6 +219,12 @@ void gen_probe(struct gen *g, s64 target, u32 link); /* the same for a link to a
 void gen_probe_indirect(struct gen *g, const struct cold *c);
 /* Makes the jump with this rel32, aligned, a link to the block at page + target. */
 struct link *gen_link(struct gen *g, u8 *field, s64 target, bool flags_saved);
+/* Leaves the block for other code of the cache, as gen.calls says. */
+void gen_leave_to(struct gen *g, const u8 *to);
+/* r10 = entry of the jump cache for the RIP in rax; flags: equal on a hit. */
+void emit_ibtc_probe(struct emit *e);
+/* Flags: equal if the address in rax is canonical. Uses r10. */
+void emit_canonical(struct emit *e);
 /* RIP in rax; flags are saved. Returns what is done when the jump cache does not have it. */
 struct cold *gen_ibtc(struct gen *g, const struct cold *miss);
 

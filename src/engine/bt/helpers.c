@@ -2,6 +2,7 @@
  * instructions */
 #include <string.h>
 
+#include "engine/bt/gen.h"
 #include "engine/bt/lockstep.h"
 #include "engine/bt/translate.h"
 #include "mem/mem.h"
@@ -70,7 +71,8 @@ static bool choose_table(struct engine_vcpu *v)
         memset(v->decoded, 0, DECODED_SIZE * sizeof(*v->decoded));
     }
     if (unlikely(!t)) {
-        t = v->table[i] = ibtc_create(v->vm->cache->npages);
+        t = v->table[i] =
+            ibtc_create(v->vm->cache->npages, cache_x(v->vm->cache, bt_stubs.underflow));
         if (!t)
             return false;
         t->mode = mode;
@@ -78,9 +80,14 @@ static bool choose_table(struct engine_vcpu *v)
     }
     if (unlikely(t->mode != mode || t->epoch != epoch ||
                  (t->local && t->ctx != v->cpu.tlb_ctx && i == BT_KERNEL_TABLE))) {
-        ibtc_clear(t);
+        bt_clear_table(v, t);
         t->mode = mode;
         t->epoch = epoch;
+    }
+    if (t != v->in_use) {
+        if (v->in_use)
+            v->in_use->shadow_sp = v->shadow_sp;
+        v->shadow_sp = t->shadow_sp;
     }
     v->in_use = t;
     v->base = t->base;
@@ -99,10 +106,8 @@ static void set_base(struct engine_vcpu *v, const struct tb *tb, u64 rip)
     struct page_base *b = &t->base[tb->page];
 
     rip &= ~PAGE_MASK;
-    if (unlikely(b->gen == t->gen && b->rip != rip)) {
-        ibtc_clear(t);
-        v->link_gen = t->gen;
-    }
+    if (unlikely(b->gen == t->gen && b->rip != rip))
+        bt_clear_table(v, t);
     *b = (struct page_base){rip, t->gen};
 }
 
@@ -276,8 +281,7 @@ static u64 finish(struct engine_vcpu *v, const struct site *s, int rc, u64 next)
 {
     struct x86_cpu *cpu = &v->cpu;
 
-    if (likely(rc == X86_OK && s->resume && cpu->s.rip == next && !x86_attn(cpu) &&
-               !v->cleared)) {
+    if (likely(rc == X86_OK && s->resume && cpu->s.rip == next && !x86_attn(cpu) && !v->cleared)) {
         from_c(v);
         if (s->flags & SITE_FP)
             v->fp_reload = fp_allowed(v);
@@ -448,7 +452,7 @@ static u64 h_link(struct engine_vcpu *v, u64 index)
     struct link *l = &v->vm->cache->links[index];
 
     to_c(v);
-    if (!l->rip)
+    if (!l->rip && !l->returns)
         v->cpu.s.rip = rip_at(v, l->tb, l->target);
     if (x86_attn(&v->cpu) || v->vm->cache->tbs[l->tb].dead)
         return go_on(v, false);

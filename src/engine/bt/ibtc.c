@@ -23,7 +23,13 @@ static struct ibtc_entry *entries_alloc(u32 n)
     return e;
 }
 
-struct ibtc *ibtc_create(u32 pages)
+/* Where the stub's address lies. */
+static u64 shadow_top(const struct ibtc *t)
+{
+    return (u64)(uintptr_t)t->shadow + 2 * SHADOW_BYTES - 16;
+}
+
+struct ibtc *ibtc_create(u32 pages, const u8 *underflow)
 {
     struct ibtc *t = calloc(1, sizeof(*t));
 
@@ -34,10 +40,14 @@ struct ibtc *ibtc_create(u32 pages)
     t->e = entries_alloc(IBTC_START);
     t->base_bytes = pages * sizeof(*t->base);
     t->base = cache_reserve(t->base_bytes);
-    if (t->e && t->base)
-        return t;
-    ibtc_destroy(t);
-    return NULL;
+    t->shadow = aligned_alloc(2 * SHADOW_BYTES, 2 * SHADOW_BYTES);
+    if (!t->e || !t->base || !t->shadow) {
+        ibtc_destroy(t);
+        return NULL;
+    }
+    t->shadow_sp = shadow_top(t);
+    memcpy((void *)(uintptr_t)t->shadow_sp, &underflow, sizeof(underflow));
+    return t;
 }
 
 void ibtc_destroy(struct ibtc *t)
@@ -46,6 +56,7 @@ void ibtc_destroy(struct ibtc *t)
         return;
     if (t->base)
         munmap(t->base, t->base_bytes);
+    free(t->shadow);
     free(t->e);
     free(t);
 }
@@ -60,6 +71,7 @@ void ibtc_clear(struct ibtc *t)
     t->used = t->local = false;
     t->evicted = 0;
     t->gen = new_gen();
+    t->shadow_sp = shadow_top(t);
 }
 
 /* Twice as many entries; the old ones stay. Without memory for it nothing changes. */
@@ -84,8 +96,7 @@ void ibtc_add(struct ibtc *t, u64 rip, u64 lin, bool local, const u8 *host)
 {
     struct ibtc_entry *e = ibtc_at(t, rip);
 
-    if (e->host && e->rip != rip && ++t->evicted > t->mask / 4 &&
-        t->mask + 1 < IBTC_MAX) {
+    if (e->host && e->rip != rip && ++t->evicted > t->mask / 4 && t->mask + 1 < IBTC_MAX) {
         grow(t);
         e = ibtc_at(t, rip);
     }

@@ -19,6 +19,12 @@ struct link *gen_link(struct gen *g, u8 *field, s64 target, bool flags_saved)
     return l;
 }
 
+/* The rel32 of a jump, or of the host CALL that stands for the guest's. */
+static u8 *leave_by_link(struct gen *g)
+{
+    return g->calls ? e_call(&g->e) : e_jmp(&g->e);
+}
+
 static bool in_page(s64 target)
 {
     return target >= 0 && target < PAGE_BYTES;
@@ -29,6 +35,38 @@ static void attention_check(struct gen *g, s64 target)
 {
     e_alu_mem_imm(&g->e, W32, 7, CELL(cpu.attn), 0);
     cold_add(g, COLD_LEAVE, e_jcc(&g->e, CC_NE))->target = target;
+}
+
+/* What the RET comes to: behind the host's CALL, which was the last instruction. */
+static void emit_call_site(struct gen *g)
+{
+    struct emit *e = &g->e;
+
+    g->call_site = e->p;
+    e_rm(e, W64, 0x3b, H_RAX, base_mem(H_RSP, 0));
+    e_lea(e, W64, H_RSP, base_mem(H_RSP, 8));
+    patch_rel32(e_jcc(e, CC_NE), g->c->buf.w + bt_stubs.returned);
+    e_lea(e, W64, H_SP, base_mem(H_SP, 8));
+    e_align_rel32(e, 1);
+    gen_link(g, e_jmp(e), g->call_end, true)->returns = true;
+}
+
+void emit_ibtc_probe(struct emit *e)
+{
+    e_rr(e, W32, 0x69, H_R10, H_RAX); /* imul r10d, eax, IBTC_FACTOR */
+    e4(e, IBTC_FACTOR);
+    EBYTES(e, "\x41\xc1\xea"); /* shr r10d, IBTC_SHIFT */
+    e1(e, IBTC_SHIFT);
+    e_rm(e, W32, 0x23, H_R10, CELL(ibtc_mask)); /* which is in bytes */
+    e_rm(e, W64, 0x03, H_R10, CELL(ibtc));
+    e_rm(e, W64, 0x3b, H_RAX, base_mem(H_R10, 0));
+}
+
+void emit_canonical(struct emit *e)
+{
+    e_mov(e, W64, H_R10, H_RAX);
+    EBYTES(e, "\x49\xc1\xe2\x10\x49\xc1\xfa\x10"); /* shl r10, 16; sar r10, 16 */
+    e_rr(e, W64, 0x39, H_RAX, H_R10);
 }
 
 struct cold *gen_ibtc(struct gen *g, const struct cold *miss)
@@ -45,17 +83,16 @@ struct cold *gen_ibtc(struct gen *g, const struct cold *miss)
     }
     e_alu_mem_imm(e, W32, 7, CELL(cpu.attn), 0);
     c->from[c->nfrom++] = e_jcc(e, CC_NE);
-    e_rr(e, W32, 0x69, H_R10, H_RAX); /* imul r10d, eax, IBTC_FACTOR */
-    e4(e, IBTC_FACTOR);
-    EBYTES(e, "\x41\xc1\xea"); /* shr r10d, IBTC_SHIFT */
-    e1(e, IBTC_SHIFT);
-    e_rm(e, W32, 0x23, H_R10, CELL(ibtc_mask)); /* which is in bytes */
-    e_rm(e, W64, 0x03, H_R10, CELL(ibtc));
-    e_rm(e, W64, 0x3b, H_RAX, base_mem(H_R10, 0));
+    emit_ibtc_probe(e);
     c->from[c->nfrom++] = e_jcc(e, CC_NE);
     if (miss && miss->commit)
-        e_lea(e, g->code64 ? W64 : W32, H_RSP, base_mem(H_RSP, miss->rsp_add));
-    e_jmp_mem(e, base_mem(H_R10, 8));
+        e_lea(e, g->code64 ? W64 : W32, H_SP, base_mem(H_SP, miss->rsp_add));
+    if (g->calls) {
+        e_call_mem(e, base_mem(H_R10, 8));
+        emit_call_site(g);
+    } else {
+        e_jmp_mem(e, base_mem(H_R10, 8));
+    }
     return c;
 }
 
@@ -90,7 +127,7 @@ static void goto_far(struct gen *g, s64 target)
     e_align_rel32(e, 2);
     u8 *differs = e_jcc(e, CC_NE);
     e_align_rel32(e, 1);
-    u8 *field = e_jmp(e);
+    u8 *field = leave_by_link(g);
     struct link *l = gen_link(g, field, target, true);
     l->guard = (u32)(guard - g->c->buf.w);
     struct cold *probe = cold_add(g, COLD_PROBE, differs);
@@ -104,7 +141,9 @@ void gen_probe(struct gen *g, s64 target, u32 link)
     struct cold miss = {.to_link = true, .link = link};
 
     e_alu_mem_imm(&g->e, W32, 5, CELL(relink), 1);
-    patch_rel32(e_jcc(&g->e, CC_S), g->c->buf.w + g->c->links[link].unlinked);
+    u8 *over = e_jcc(&g->e, CC_NS);
+    gen_leave_to(g, g->c->buf.w + g->c->links[link].unlinked);
+    patch_rel32(over, g->e.p);
     load_rip(g, target);
     gen_ibtc(g, &miss);
 }
@@ -131,9 +170,9 @@ static void goto_indirect(struct gen *g, const struct cold *miss)
     e_alu_mem_imm(e, W32, 7, CELL(cpu.attn), 0);
     probe->from[probe->nfrom++] = e_jcc(e, CC_NE);
     if (miss->commit)
-        e_lea(e, W64, H_RSP, base_mem(H_RSP, miss->rsp_add));
+        e_lea(e, W64, H_SP, base_mem(H_SP, miss->rsp_add));
     e_align_rel32(e, 1);
-    u8 *field = e_jmp(e);
+    u8 *field = leave_by_link(g);
     struct link *l = cache_link_add_locked(g->c, g->tb);
     l->field = (u32)(field - g->c->buf.w);
     l->guard = (u32)(guard - g->c->buf.w);
@@ -180,7 +219,7 @@ void gen_goto(struct gen *g, s64 target)
         flags_need(g);
     e_align_rel32(&g->e, 1);
     bool saved = g->fl != FL_NATIVE;
-    gen_link(g, e_jmp(&g->e), target, saved);
+    gen_link(g, leave_by_link(g), target, saved);
 }
 
 /* To target if condition cc holds; the host's flags are valid. */
@@ -257,6 +296,33 @@ static bool gen_loop(struct gen *g)
     return true;
 }
 
+/* Whether CALL and RET use the shadow stack. Code behind a CALL at a page's end is left to the jump
+ * cache. */
+static bool has_shadow(const struct gen *g)
+{
+    return g->code64 && g->linking && g->off + g->in->len < PAGE_BYTES;
+}
+
+/* The return address, which is in g->spare, on the shadow stack, too. From here on the block is
+ * left by host CALLs. */
+static void push_shadow(struct gen *g)
+{
+    e_rr(&g->e, W64, 0x81, 1, H_RSP); /* or rsp, SHADOW_BYTES */
+    e4(&g->e, SHADOW_BYTES);
+    e_push(&g->e, g->spare);
+    g->calls = true;
+    g->call_end = (u16)(g->off + g->in->len);
+}
+
+void gen_leave_to(struct gen *g, const u8 *to)
+{
+    if (g->calls) {
+        patch_rel32(e_call(&g->e), to);
+        to = g->call_site;
+    }
+    e_jmp_to(&g->e, to);
+}
+
 /* Pushes the return address. The stack pointer moves later. */
 static void push_return(struct gen *g)
 {
@@ -266,6 +332,8 @@ static void push_return(struct gen *g)
     lower_page(g, g->spare);
     e_lea(&g->e, w, g->spare, base_mem(g->spare, (s32)(g->off + g->in->len)));
     e_store(&g->e, w, m, g->spare);
+    if (has_shadow(g))
+        push_shadow(g);
 }
 
 /* rax = target of an indirect jump or call. */
@@ -296,9 +364,14 @@ static bool gen_call(struct gen *g)
     if (g->in->op[0].kind == X86_OPND_IMM) {
         if (!fits32(relative_target(g)))
             return false;
+        if (has_shadow(g))
+            flags_save(g);
         push_return(g);
-        e_lea(&g->e, g->code64 ? W64 : W32, H_RSP, base_mem(H_RSP, commit.rsp_add));
+        e_lea(&g->e, g->code64 ? W64 : W32, H_SP, base_mem(H_SP, commit.rsp_add));
         gen_goto(g, relative_target(g));
+        if (g->calls)
+            emit_call_site(g);
+        g->calls = false;
         return true;
     }
     if (!load_target(g))
@@ -310,6 +383,9 @@ static bool gen_call(struct gen *g)
         goto_indirect(g, &commit);
     else
         gen_ibtc(g, &commit);
+    if (g->calls)
+        emit_call_site(g);
+    g->calls = false;
     g->ended = true;
     return true;
 }
@@ -351,7 +427,12 @@ static bool gen_ret(struct gen *g)
     flags_save(g);
     struct hmem m = lower_stack(g, X86_RSP, 0, n, 0);
     e_load(&g->e, g->code64 ? W64 : W32, H_RAX, m);
-    gen_ibtc(g, &commit);
+    if (g->code64 && g->linking && !g->in->nops) {
+        cold_add(g, COLD_GENERIC, e_lea_rip(&g->e, H_R10));
+        e1(&g->e, 0xc3);
+    } else {
+        gen_ibtc(g, &commit);
+    }
     g->ended = true;
     return true;
 }

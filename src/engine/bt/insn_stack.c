@@ -15,7 +15,7 @@ static unsigned width(const struct gen *g)
 
 static void move_rsp(struct gen *g, s32 by)
 {
-    e_lea(&g->e, width(g), H_RSP, base_mem(H_RSP, by));
+    e_lea(&g->e, width(g), H_SP, base_mem(H_SP, by));
 }
 
 /* Stack pointer and operands as wide as the code's default, on a flat stack. */
@@ -76,8 +76,8 @@ static bool gen_pop(struct gen *g)
         return false;
     struct hmem m = lower_stack(g, X86_RSP, 0, n, 0);
     unsigned to = host_reg(o->reg);
-    if (to == H_RSP) {
-        e_load(&g->e, width(g), H_RSP, m);
+    if (to == H_SP) {
+        e_load(&g->e, width(g), H_SP, m);
         return true;
     }
     if (to == H_NONE) {
@@ -96,7 +96,7 @@ static bool gen_leave(struct gen *g)
     struct hmem m = lower_stack(g, X86_RBP, 0, n, 0);
 
     e_load(&g->e, width(g), g->spare, m);
-    e_lea(&g->e, width(g), H_RSP, base_mem(H_RBP, (s32)n));
+    e_lea(&g->e, width(g), H_SP, base_mem(H_RBP, (s32)n));
     e_mov(&g->e, width(g), H_RBP, g->spare);
     return true;
 }

@@ -91,7 +91,7 @@ static bool gen_pushf(struct gen *g)
     struct hmem m = lower_stack(g, X86_RSP, -(s32)n, n, LOW_WRITE);
     e_load(&g->e, W64, g->spare, CELL(tmp[1]));
     e_store(&g->e, w, m, g->spare);
-    e_lea(&g->e, w, H_RSP, base_mem(H_RSP, -(s32)n));
+    e_lea(&g->e, w, H_SP, base_mem(H_SP, -(s32)n));
     return true;
 }
 
@@ -132,7 +132,7 @@ static bool gen_popf(struct gen *g)
               "\x44\x09\xd0");    /* or eax, r10d */
     e1(e, 0x66);
     e_store(e, W32, CELL(flags), H_RAX); /* mov gs:[flags], ax */
-    e_lea(e, W64, H_RSP, base_mem(H_RSP, 8));
+    e_lea(e, W64, H_SP, base_mem(H_SP, 8));
     g->fl = FL_SAVED;
     g->recipe.len = 0;
     return true;

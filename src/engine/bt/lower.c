@@ -25,7 +25,7 @@ struct cold *cold_add(struct gen *g, enum cold_kind kind, u8 *from)
     ASSERT(g->ncold < COLD_MAX);
     struct cold *c = &g->cold[g->ncold++];
 
-    *c = (struct cold){.kind = kind, .off = (u16)g->off, .in = g->in};
+    *c = (struct cold){.kind = kind, .off = (u16)g->off, .in = g->in, .calls = g->calls};
     if (kind == COLD_EXEC && g->fp_ok)
         c->flags = SITE_FP;
     if (from)
@@ -134,7 +134,7 @@ void lower_ea(struct gen *g, unsigned reg, unsigned size)
 /* r10 = TLB entry of the address in r10. */
 void emit_tlb_probe(struct emit *e)
 {
-    EBYTES(e, "\x49\xc1\xea\x07");                    /* shr r10, 7 */
+    EBYTES(e, "\x49\xc1\xea\x07");                 /* shr r10, 7 */
     e_rm(e, W64, 0x23, H_R10, CELL(cpu.tlb_mask)); /* and r10, gs:[tlb_mask] */
     e_rm(e, W64, 0x03, H_R10, CELL(cpu.tlb));      /* add r10, gs:[tlb] */
 }
@@ -239,13 +239,13 @@ static struct hmem lower_rsp(struct gen *g, const struct gea *a, unsigned size, 
     struct emit *e = &g->e;
     u8 *retry = e->p;
 
-    e_lea(e, W64, H_RAX, base_mem(H_RSP, (s32)a->disp));
+    e_lea(e, W64, H_RAX, base_mem(H_SP, (s32)a->disp));
     e_rm(e, W64, 0x33, H_RAX, CELL(stack_tag));
     e_alu_imm(e, W64, 7, H_RAX, 4096 - (s32)size);
     slow_path(g, CC_A, size, how, retry)->stack = true;
     e_load(e, W64, H_R10, CELL(stack_addend));
     g->spare = H_RAX;
-    return (struct hmem){H_RSP, H_R10, 0, false, (s32)a->disp};
+    return (struct hmem){H_SP, H_R10, 0, false, (s32)a->disp};
 }
 
 static struct hmem at_addend(struct gen *g, const struct gea *a)

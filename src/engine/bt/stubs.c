@@ -4,14 +4,15 @@
 
 struct bt_stubs bt_stubs;
 
-/* Host registers that hold guest ones; rsp is last. */
+/* Guest registers that are in host ones. */
 static const u8 kept[] = {X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RBP, X86_RSI, X86_RDI,
-                          X86_R8,  X86_R9,  X86_R10, X86_R11, X86_R12, X86_R13, X86_RSP};
+                          X86_R8,  X86_R9,  X86_R12, X86_R13, X86_R14, X86_RSP};
 
 static void save_registers(struct emit *e)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(kept); i++)
         e_store(e, W64, cell(GPR_OFF(kept[i])), host_reg(kept[i]));
+    e_store(e, W64, CELL(shadow_sp), H_RSP);
     e_load(e, W64, H_RSP, CELL(host_rsp));
 }
 
@@ -84,6 +85,7 @@ static void load_registers(struct emit *e)
     emit_flags_restore(e);
     for (unsigned i = 0; i < ARRAY_SIZE(kept); i++)
         e_load(e, W64, host_reg(kept[i]), cell(GPR_OFF(kept[i])));
+    e_load(e, W64, H_RSP, CELL(shadow_sp));
     e_load(e, W64, H_RAX, CELL(tmp[0]));
     EBYTES(e, "\x41\xff\xe2"); /* jmp r10 */
 }
@@ -174,6 +176,28 @@ static void emit_dead(struct emit *e, const u8 *resume)
     emit_call(e, VOFF(h_dead), resume);
 }
 
+/* A RET that leads elsewhere than its shadow says. rax = RIP, r10 = site of the RET; the guest's
+ * stack pointer has not moved. A non-canonical RIP faults. */
+static void emit_return(struct emit *e, const struct cache *c)
+{
+    e_store(e, W64, CELL(tmp[2]), H_R10);
+    emit_canonical(e);
+    u8 *faults = e_jcc(e, CC_NE);
+    e_lea(e, W64, H_SP, base_mem(H_SP, 8));
+    e_alu_mem_imm(e, W32, 7, CELL(cpu.attn), 0);
+    u8 *attn = e_jcc(e, CC_NE);
+    emit_ibtc_probe(e);
+    u8 *miss = e_jcc(e, CC_NE);
+    e_jmp_mem(e, base_mem(H_R10, 8));
+    patch_rel32(attn, e->p);
+    patch_rel32(miss, e->p);
+    e_store(e, W64, CELL(cpu.s.rip), H_RAX);
+    e_jmp_to(e, c->buf.w + bt_stubs.next);
+    patch_rel32(faults, e->p);
+    e_load(e, W64, H_R10, CELL(tmp[2]));
+    e_jmp_to(e, c->buf.w + bt_stubs.generic);
+}
+
 void stubs_emit(struct cache *c)
 {
     struct emit em = {.p = c->buf.w, .end = c->buf.w + CACHE_STUBS, .x = c->buf.x - c->buf.w};
@@ -200,6 +224,10 @@ void stubs_emit(struct cache *c)
     emit_stack(e, c, c->buf.w + bt_stubs.slow);
     bt_stubs.link = AT;
     emit_call(e, VOFF(h_link), resume);
+    bt_stubs.underflow = AT;
+    e_lea(e, W64, H_RSP, base_mem(H_RSP, -8));
+    bt_stubs.returned = AT;
+    emit_return(e, c);
     bt_stubs.fp = AT;
     emit_call(e, VOFF(h_fp), resume);
 #undef AT

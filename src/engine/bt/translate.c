@@ -351,29 +351,34 @@ static void emit_miss(struct gen *g, const struct cold *c)
     struct emit *e = &g->e;
 
     if (c->check) { /* a non-canonical target faults on the instruction itself */
-        e_mov(e, W64, H_R10, H_RAX);
-        EBYTES(e, "\x49\xc1\xe2\x10\x49\xc1\xfa\x10"); /* shl r10, 16; sar r10, 16 */
-        e_rr(e, W64, 0x39, H_RAX, H_R10);
+        emit_canonical(e);
         struct cold *exec = cold_add(g, COLD_EXEC, e_jcc(e, CC_NE));
         exec->off = c->off;
     }
     if (c->commit)
-        e_lea(e, g->code64 ? W64 : W32, H_RSP, base_mem(H_RSP, c->rsp_add));
+        e_lea(e, g->code64 ? W64 : W32, H_SP, base_mem(H_SP, c->rsp_add));
     if (c->to_link && !g->c->links[c->link].rip) {
-        e_jmp_to(e, g->c->buf.w + g->c->links[c->link].unlinked);
+        gen_leave_to(g, g->c->buf.w + g->c->links[c->link].unlinked);
         return;
     }
     e_store(e, W64, CELL(cpu.s.rip), H_RAX);
     if (c->to_link)
         e_mov_imm32(e, H_R10, c->link);
-    e_jmp_to(e, g->c->buf.w + (c->to_link ? bt_stubs.link : bt_stubs.next));
+    gen_leave_to(g, g->c->buf.w + (c->to_link ? bt_stubs.link : bt_stubs.next));
+}
+
+static void emit_exec(struct gen *g, const struct cold *c)
+{
+    if (c->calls) /* it did not come to the CALL */
+        e_lea(&g->e, W64, H_RSP, base_mem(H_RSP, 8));
+    emit_site(g, c, bt_stubs.generic);
 }
 
 static void emit_leave(struct gen *g, s64 target)
 {
     lower_page(g, H_R10);
     e_lea(&g->e, g->code64 ? W64 : W32, H_R10, base_mem(H_R10, (s32)target));
-    e_jmp_to(&g->e, g->c->buf.w + bt_stubs.dead);
+    gen_leave_to(g, g->c->buf.w + bt_stubs.dead);
 }
 
 static void emit_cold_goto(struct gen *g, const struct cold *c)
@@ -393,6 +398,8 @@ static void emit_link_stub(struct gen *g, const struct cold *c)
     g->c->links[c->link].unlinked = offset_here(g);
     if (c->save_flags)
         emit_flags_save(&g->e);
+    if (g->c->links[c->link].returns)
+        e_store(&g->e, W64, CELL(cpu.s.rip), H_RAX);
     e_mov_imm32(&g->e, H_R10, c->link);
     e_jmp_to(&g->e, g->c->buf.w + bt_stubs.link);
 }
@@ -405,10 +412,11 @@ static void emit_cold(struct gen *g)
         if (c.kind != COLD_GENERIC)
             for (unsigned k = 0; k < c.nfrom; k++)
                 patch_rel32(c.from[k], g->e.p);
+        g->calls = c.calls;
         switch (c.kind) {
         case COLD_SLOW: emit_slow(g, &c); break;
         case COLD_GENERIC: emit_site(g, &c, 0); break;
-        case COLD_EXEC: emit_site(g, &c, bt_stubs.generic); break;
+        case COLD_EXEC: emit_exec(g, &c); break;
         case COLD_FP: emit_site(g, &c, bt_stubs.fp); break;
         case COLD_LINK: emit_link_stub(g, &c); break;
         case COLD_LEAVE: emit_leave(g, c.target); break;
@@ -449,7 +457,7 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     g->mode = mode;
     g->code64 = mode & MODE_64;
     g->linking = v->vm->linking;
-    g->ended = false;
+    g->ended = g->calls = false;
     g->fp_ok = 0;
     g->insns = r->insn;
     g->n = r->n;
@@ -482,6 +490,7 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     g->e.p = c->buf.w + region->cold_used;
     g->e.end = c->buf.w + region->cold_end;
     emit_cold(g);
+    g->calls = false;
     emit_dead(g, gpa & PAGE_MASK);
     ASSERT(g->e.p < g->e.end);
     u32 cold_end = offset_here(g);
