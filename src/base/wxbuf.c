@@ -1,4 +1,4 @@
-/* wxbuf.c - one memfd mapped twice: writable here, executable there */
+/* wxbuf.c - the same pages mapped twice: writable here, executable there */
 #include "base/wxbuf.h"
 
 #include <errno.h>
@@ -17,35 +17,24 @@ int wxbuf_create(struct wxbuf *b, size_t size, struct err *e)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     void *w, *x;
-    int fd, ret;
 
     memset(b, 0, sizeof(*b));
     if (size == 0 || size > SIZE_MAX - page)
         return err_set(e, EINVAL, "code buffer: impossible size %zu", size);
     size = align_up(size, page);
-    fd = memfd_create("ring3-code", MFD_CLOEXEC);
-    if (fd < 0)
-        return map_failed(e, errno, "memfd_create", size);
-    if (ftruncate(fd, (off_t)size) < 0) {
-        ret = map_failed(e, errno, "ftruncate", size);
-        goto out_close;
-    }
-    w = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    if (w == MAP_FAILED) {
-        ret = map_failed(e, errno, "writable mapping", size);
-        goto out_close;
-    }
-    x = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    if (x == MAP_FAILED) {
-        ret = map_failed(e, errno, "executable mapping", size);
+    w = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (w == MAP_FAILED)
+        return map_failed(e, errno, "writable mapping", size);
+    x = mremap(w, 0, size, MREMAP_MAYMOVE); /* from nothing: a second mapping of the same pages */
+    if (x == MAP_FAILED || mprotect(x, size, PROT_READ | PROT_EXEC) < 0) {
+        int code = errno;
+        if (x != MAP_FAILED)
+            munmap(x, size);
         munmap(w, size);
-        goto out_close;
+        return map_failed(e, code, "executable mapping", size);
     }
     *b = (struct wxbuf){.w = w, .x = x, .size = size};
-    ret = 0;
-out_close:
-    close(fd);
-    return ret;
+    return 0;
 }
 
 void wxbuf_destroy(struct wxbuf *b)

@@ -4,8 +4,9 @@
 #include "base/err.h"
 #include "base/types.h"
 
-/* The same memfd pages twice: `w` is readable and writable, `x` readable and executable. No mapping
- * is ever both writable and executable. Offsets are equal in the two. */
+/* The same pages twice: `w` is readable and writable, `x` readable and executable. No mapping is
+ * ever both writable and executable. Offsets are equal in the two. The pages are anonymous shared
+ * memory rather than a memfd's: that perf takes for generated code. */
 struct wxbuf {
     u8 *w;
     const u8 *x;

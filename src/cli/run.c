@@ -33,6 +33,7 @@ struct run {
     struct machine_config cfg;
     struct snapshot_info snapshot; /* --restore */
     FILE *debug_file[DEBUG_PORTS_MAX];
+    FILE *profile;
 };
 
 /* "help" as a value lists the choices; true when that was asked for. */
@@ -50,13 +51,18 @@ static bool listed_choices(const struct options *o)
     return engines || cpus;
 }
 
+/* The option given that only engine bt has, or NULL. */
+static const char *bt_option(const struct options *o)
+{
+    return o->bt ? "bt" : o->lockstep ? "lockstep" : o->profile ? "profile" : NULL;
+}
+
 static int check_tuning(const struct options *o, struct err *e)
 {
     struct bt_config ignored;
+    const char *name = bt_option(o);
 
-    const char *name = o->bt ? "bt" : "lockstep";
-
-    if (!o->bt && !o->lockstep)
+    if (!name)
         return 0;
     if (o->engine && strcmp(o->engine, "auto") && strcmp(o->engine, "bt"))
         return err_set(e, EINVAL, "option --%s is for engine bt, not for %s", name, o->engine);
@@ -205,6 +211,18 @@ static void configure_restored(struct run *r)
     r->cfg.testdev = i->testdev;
 }
 
+/* Before the run, so that a wrong name does not cost one. */
+static int open_profile(struct run *r, struct err *e)
+{
+    const char *path = r->o.profile;
+
+    r->profile = strcmp(path, "-") ? fopen(path, "we") : stderr;
+    if (!r->profile)
+        return err_set(e, errno, "option --profile: cannot write %s: %s", path, strerror(errno));
+    r->cfg.bt.profile = true;
+    return 0;
+}
+
 static int configure(struct run *r, struct err *e)
 {
     const struct options *o = &r->o;
@@ -223,12 +241,14 @@ static int configure(struct run *r, struct err *e)
             return rc;
     }
     r->cfg.engine = r->engine->engine;
-    if ((o->bt || o->lockstep) && r->cfg.engine != &engine_bt)
-        return err_set(e, EINVAL, "option --%s: engine %s was chosen", o->bt ? "bt" : "lockstep",
+    if (bt_option(o) && r->cfg.engine != &engine_bt)
+        return err_set(e, EINVAL, "option --%s: engine %s was chosen", bt_option(o),
                        r->engine->name);
     if (o->bt && tuning_parse(o->bt, &r->cfg.bt, e))
         return -EINVAL;
     r->cfg.bt.lockstep = (unsigned)o->lockstep;
+    if (o->profile && open_profile(r, e))
+        return -EINVAL;
     r->cfg.cpu_model = o->cpu;
     r->cfg.cpus = (unsigned)o->cpus;
     r->cfg.ram_bytes = o->memory;
@@ -260,6 +280,18 @@ static void show_counter(void *arg, const char *name, u64 value)
     fprintf(stderr, "%-24s%llu\n", name, (unsigned long long)value);
 }
 
+static void write_line(void *arg, const char *line)
+{
+    fprintf(arg, "%s\n", line);
+}
+
+static void write_profile(struct run *r, struct machine *m)
+{
+    machine_profile(m, write_line, r->profile);
+    if (fflush(r->profile) || ferror(r->profile))
+        report_error("option --profile: writing %s failed: %s", r->o.profile, strerror(errno));
+}
+
 static int run_machine(struct run *r, struct machine *m)
 {
     struct session s = {
@@ -285,6 +317,8 @@ static int run_machine(struct run *r, struct machine *m)
     status = outcome_report(&s, &out);
     if (r->o.stats)
         machine_stats(m, show_counter, NULL);
+    if (r->profile)
+        write_profile(r, m);
     session_free(&s);
     return status;
 }
@@ -344,6 +378,8 @@ int verb_run(int argc, char **argv)
     for (size_t i = 0; i < ARRAY_SIZE(r->debug_file); i++)
         if (r->debug_file[i] && r->debug_file[i] != stderr)
             fclose(r->debug_file[i]);
+    if (r->profile && r->profile != stderr)
+        fclose(r->profile);
     guest_unload(&r->image);
     disks_free(&r->disks);
     shares_free(&r->shares);

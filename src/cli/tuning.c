@@ -44,7 +44,10 @@ static int parse_one(const char *key, const char *value, struct bt_config *bt, s
     }
     if (!strcmp(key, "miss"))
         return parse_switch(key, value, &bt->no_hits, e);
-    return err_set(e, EINVAL, "option --bt: unknown key '%s' (cache, block, chain or miss)", key);
+    if (!strcmp(key, "perfmap"))
+        return parse_switch(key, value, &bt->perfmap, e);
+    return err_set(e, EINVAL,
+                   "option --bt: unknown key '%s' (cache, block, chain, miss or perfmap)", key);
 }
 
 int tuning_parse(const char *text, struct bt_config *bt, struct err *e)

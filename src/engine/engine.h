@@ -44,6 +44,8 @@ struct bt_config {
     unsigned block_insns; /* most guest instructions in a block */
     bool no_chaining;     /* every block returns to the dispatcher */
     unsigned lockstep;    /* one block in so many also by the interpreter, compared; 0: none */
+    bool profile;         /* sample what vCPUs do, for engine.profile */
+    bool perfmap;         /* write /tmp/perf-PID.map */
     bool no_hits;         /* every memory access of translated code leaves it: C executes it */
 };
 
@@ -119,6 +121,9 @@ struct engine {
     /* Adds engine counters to the text of --stats; may be NULL. */
     void (*stats)(struct engine_vm *vm, void (*emit)(void *arg, const char *name, u64 value),
                   void *arg);
+    /* What bt_config.profile found, in lines of text without newlines; may be NULL. No vCPU runs
+     * any more. */
+    void (*profile)(struct engine_vm *vm, void (*emit)(void *arg, const char *line), void *arg);
 };
 
 extern const struct engine engine_bt;

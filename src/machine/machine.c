@@ -206,6 +206,12 @@ void machine_stats(struct machine *m, void (*emit)(void *arg, const char *name, 
         m->engine->stats(m->vm, emit, arg);
 }
 
+void machine_profile(struct machine *m, void (*emit)(void *arg, const char *line), void *arg)
+{
+    if (m->engine->profile)
+        m->engine->profile(m->vm, emit, arg);
+}
+
 /* ---- parts ---- */
 
 struct loop *machine_loop(struct machine *m)

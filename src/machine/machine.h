@@ -169,3 +169,5 @@ must_check int machine_cpu_state(struct machine *m, unsigned cpu, struct x86_sta
 /* The engine's counters; may be called after the run. */
 void machine_stats(struct machine *m, void (*emit)(void *arg, const char *name, u64 value),
                    void *arg);
+/* What its bt_config.profile found, line by line; after the run. */
+void machine_profile(struct machine *m, void (*emit)(void *arg, const char *line), void *arg);

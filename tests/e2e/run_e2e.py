@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -107,6 +108,7 @@ def wrong_options():
                  ["run", "-e", "nosuch", "--", "true"], ["run", "-c", "2", "--", "true"],
                  ["run", "--lockstep=0", "--", "true"], ["run", "--bt", "block=0", "--", "true"],
                  ["run", "-e", "interp", "--bt", "miss=on"],
+                 ["run", "-e", "interp", "--profile", "x"], ["run", "--bt", "perfmap=x"],
                  ["run", "--bios", "x", "--", "true"], ["run", "-e", "script"], ["doctor", "x"],
                  ["bogus"]):
         status, out, err = ring3(*args)
@@ -354,6 +356,53 @@ def lockstep():
     if ARGS.engine != "bt":
         return
     expect(run("-q", "--lockstep=100", "--", "sh", "-c", LOAD), 0, b"fine\n")
+
+
+BURN = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 1; echo fine"
+
+
+@test()
+def profile():
+    """Samples of a run: every one is counted, in sorted order, and a sleeping guest is asleep."""
+    if ARGS.engine != "bt":
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "profile")
+        expect(run("-q", "--profile", path, "--bt", "perfmap=off", "--", "sh", "-c", BURN), 0,
+               b"fine\n")
+        with open(path, encoding="ascii") as f:
+            lines = f.read().splitlines()
+    total = int(lines[0].split()[1])
+    kinds = {words[2]: int(words[1]) for words in map(str.split, lines[1:8])}
+    rows = [line.split() for line in lines if not line.startswith("#")]
+    guest = [row for row in rows if row[1] != "-"]
+    check(total == sum(kinds.values()) == sum(int(row[0]) for row in guest), lines[:10])
+    check(kinds["halt"] > 500 and kinds["guest"] > 50 and kinds["translate"] > 20, kinds)
+    counts = [int(row[0]) for row in guest]
+    check(counts == sorted(counts, reverse=True), counts[:20])
+    check({row[1] for row in guest} == {"0", "3"}, "both rings")
+    check(any(row[1] == "-" and row[3].startswith("Zydis") for row in rows), "functions of ring3")
+    status, out, err = run("--profile", "/nonexistent/x", "--", "true")
+    check(status == 125 and "/nonexistent/x" in err, status, err)
+
+
+@test()
+def perf_map():
+    """Each line names a piece of translated code; the pieces do not overlap."""
+    if ARGS.engine != "bt":
+        return
+    p = start("-q", "--bt", "perfmap=on", "--", "echo", "fine")
+    path = "/tmp/perf-%d.map" % p.pid
+    out = p.stdout.read()
+    status, err = finish(p)
+    with open(path, encoding="ascii") as f:
+        rows = [line.split() for line in f]
+    os.unlink(path)
+    check(status == 0 and out == b"fine\n", status, out, err)
+    pieces = sorted((int(row[0], 16), int(row[1], 16)) for row in rows)
+    check(len(pieces) > 10000 and all(re.fullmatch("stubs|guest[03]_[0-9a-f]+", row[2]) for row in rows),
+          rows[:3])
+    check(all(a + n <= b for (a, n), (b, _) in zip(pieces, pieces[1:])), "pieces overlap")
 
 
 @test()

@@ -157,7 +157,9 @@ static void tuning(void **state)
     assert_ok(tuning_parse("block=1,chain=off,miss=on,cache=2M", &bt, &e), e);
     assert_true(bt.block_insns == 1 && bt.no_chaining && bt.no_hits && bt.code_cache == 2 * MiB);
     assert_ok(tuning_parse("chain=on,miss=off", &bt, &e), e);
-    assert_true(!bt.no_chaining && !bt.no_hits);
+    assert_true(!bt.no_chaining && !bt.no_hits && !bt.perfmap);
+    assert_ok(tuning_parse("perfmap=on", &bt, &e), e);
+    assert_true(bt.perfmap && !bt.no_hits);
 
     assert_refused(tuning_parse("", &bt, &e), EINVAL, e, "not KEY=VALUE");
     assert_refused(tuning_parse("chain", &bt, &e), EINVAL, e, "not KEY=VALUE");

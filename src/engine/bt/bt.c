@@ -7,6 +7,7 @@
 #include "engine/bt/gen.h"
 #include "engine/bt/gs.h"
 #include "engine/bt/lockstep.h"
+#include "engine/bt/profile.h"
 #include "engine/bt/translate.h"
 #include "engine/interp/step.h"
 #include "x86/fpu.h"
@@ -186,6 +187,8 @@ static void bt_run(struct engine_vcpu *v, struct vcpu_exit *exit)
 
     exit->err.code = 0;
     gs_set(v);
+    if (unlikely(v->profile))
+        profile_enter(v);
     for (;;) {
         rc = run_once(v);
         if (unlikely(lockstep_failed(v)))
@@ -207,6 +210,8 @@ static void bt_run(struct engine_vcpu *v, struct vcpu_exit *exit)
         err_set(&exit->err, EIO, "lockstep: %s", lockstep_failed(v));
     }
     add_stats(v);
+    if (unlikely(v->profile))
+        profile_leave(v);
 }
 
 /* --- engine ----------------------------------------------------------------------------------- */
@@ -231,7 +236,10 @@ static int bt_vm_create(const struct engine_vm_config *cfg, struct engine_vm **o
     int rc =
         cache_create(&vm->cache, cfg->mem,
                      cfg->bt.code_cache ? cfg->bt.code_cache : CODE_CACHE_DEFAULT, &vm->stats, e);
+    if (!rc && cfg->bt.perfmap)
+        rc = perfmap_create(vm, e);
     if (rc) {
+        cache_destroy(vm->cache);
         free(vm);
         return rc;
     }
@@ -242,6 +250,8 @@ static int bt_vm_create(const struct engine_vm_config *cfg, struct engine_vm **o
 
 static void bt_vm_destroy(struct engine_vm *vm)
 {
+    profile_free(vm);
+    perfmap_destroy(vm);
     cache_destroy(vm->cache);
     free(vm);
 }
@@ -251,6 +261,8 @@ static void bt_vcpu_destroy(struct engine_vcpu *v)
     if (!v)
         return;
     mem_unlisten(v->vm->cfg.mem, v);
+    if (v->profile)
+        profile_stop(v);
     for (unsigned i = 0; i < ARRAY_SIZE(v->table); i++)
         ibtc_destroy(v->table[i]);
     free(v->decoded);
@@ -293,6 +305,10 @@ static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_e
     v->cpu.no_hits = vm->cfg.bt.no_hits;
     x86_tlb_select(&v->cpu);
     bt_set_helpers(v);
+    if (vm->cfg.bt.profile && !profile_create(v)) {
+        bt_vcpu_destroy(v);
+        return err_set(e, ENOMEM, "no memory for vCPU %u", id);
+    }
     struct mem_listener l = {.code_written = on_code_written, .remapped = on_remapped, .ctx = v};
     int rc = vm->cfg.bt.lockstep ? lockstep_create(v, vm->cfg.bt.lockstep, e) : 0;
     if (rc) {
@@ -341,6 +357,11 @@ static void bt_stats(struct engine_vm *vm, void (*emit)(void *arg, const char *n
 #undef BT_STAT
 }
 
+static void bt_profile(struct engine_vm *vm, void (*emit)(void *arg, const char *line), void *arg)
+{
+    profile_report(vm, emit, arg);
+}
+
 const struct engine engine_bt = {
     .name = "bt",
     .summary = "binary translation: fast, needs nothing of the host",
@@ -355,4 +376,5 @@ const struct engine engine_bt = {
     .vcpu_get_state = bt_get_state,
     .vcpu_set_state = bt_set_state,
     .stats = bt_stats,
+    .profile = bt_profile,
 };

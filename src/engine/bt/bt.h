@@ -1,6 +1,8 @@
 /* bt.h - inside the binary translator: registers, vCPU, translation blocks, what calls what */
 #pragma once
 
+#include <stdio.h>
+
 #include "base/lock.h"
 #include "base/wxbuf.h"
 #include "engine/bt/emit.h"
@@ -162,10 +164,12 @@ struct engine_vm {
     struct engine_vm_config cfg;
     struct x86_ops ops; /* those of world.c, and the jump caches follow the TLB */
     struct cache *cache;
-    unsigned block_insns;  /* most instructions in a block, unrolled loops apart */
-    bool unroll;           /* blocks follow branches */
-    bool linking;          /* blocks lead to each other, not through C */
-    struct bt_stats stats; /* added up when vCPUs leave run */
+    unsigned block_insns;     /* most instructions in a block, unrolled loops apart */
+    bool unroll;              /* blocks follow branches */
+    bool linking;             /* blocks lead to each other, not through C */
+    struct bt_stats stats;    /* added up when vCPUs leave run */
+    struct profile *profiles; /* of the vCPUs, or NULL */
+    FILE *perfmap;            /* or NULL */
 };
 
 struct engine_vcpu {
@@ -206,6 +210,7 @@ struct engine_vcpu {
     struct ibtc *in_use;
     struct world world;
     struct lockstep *lockstep; /* or NULL */
+    struct profile *profile;   /* or NULL */
     struct engine_vm *vm;
     struct ibtc *table[BT_KERNEL_TABLE + 1]; /* by TLB context, and the kernel's; on first use */
     struct decoded *decoded;                 /* cache of instructions that slow sites execute */

@@ -94,3 +94,9 @@ static inline u32 tb_index(const struct cache *c, const struct tb *tb)
 {
     return (u32)(tb - c->tbs);
 }
+
+/* RIP at an offset in the page of a block that translated code is in or came from. */
+static inline u64 rip_at(const struct engine_vcpu *v, u32 tb, s64 off)
+{
+    return v->base[v->vm->cache->tbs[tb].page].rip + (u64)off;
+}

@@ -111,12 +111,6 @@ static void set_base(struct engine_vcpu *v, const struct tb *tb, u64 rip)
     *b = (struct page_base){rip, t->gen};
 }
 
-/* RIP at an offset in the page of a block that translated code came from. */
-static u64 rip_at(const struct engine_vcpu *v, u32 tb, s64 off)
-{
-    return v->base[v->vm->cache->tbs[tb].page].rip + (u64)off;
-}
-
 static bool is_local(struct engine_vcpu *v, u64 lin)
 {
     const struct x86_tlb_set *set = x86_tlb_set(&v->cpu, v->cpu.mmu_set);

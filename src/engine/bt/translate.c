@@ -4,6 +4,7 @@
 #include <Zydis/Zydis.h>
 
 #include "engine/bt/gen.h"
+#include "engine/bt/profile.h"
 #include "x86/mmu.h"
 #include "x86/optable.h"
 
@@ -498,11 +499,15 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     c->stats->block_insns += r->n;
     c->stats->hot_bytes += end - start;
     c->stats->cold_bytes += cold_end - region->cold_used;
+    if (unlikely(v->vm->perfmap)) {
+        perfmap_add(v, tb, start, end);
+        perfmap_add(v, tb, region->cold_used, cold_end);
+    }
     cache_commit_locked(c, tb, end, cold_end);
     return tb;
 }
 
-int translate(struct engine_vcpu *v, u64 gpa, u32 mode, const u8 *page, struct tb **out)
+static int translate_now(struct engine_vcpu *v, u64 gpa, u32 mode, const u8 *page, struct tb **out)
 {
     struct cache *c = v->vm->cache;
     static _Thread_local struct run run;
@@ -516,4 +521,14 @@ int translate(struct engine_vcpu *v, u64 gpa, u32 mode, const u8 *page, struct t
     *out = emit_block(v, gpa, mode, &run);
     lock_drop(&c->lock);
     return X86_OK;
+}
+
+int translate(struct engine_vcpu *v, u64 gpa, u32 mode, const u8 *page, struct tb **out)
+{
+    if (likely(!v->profile))
+        return translate_now(v, gpa, mode, page, out);
+    enum doing was = profile_set(v, DOING_TRANSLATE);
+    int rc = translate_now(v, gpa, mode, page, out);
+    profile_set(v, was);
+    return rc;
 }
