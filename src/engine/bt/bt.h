@@ -46,6 +46,10 @@ static inline unsigned host_reg(unsigned guest)
 /* The tag of an empty slot: an address whose probe looks into another slot. */
 #define IBTC_EMPTY(slot) ((slot) ? 0ull : 1ull)
 
+/* A kernel runs in a thousand pages: three bits of so many for each let one in 1500 others pass. */
+#define IBTC_PAGES_BITS   32768u
+#define IBTC_PAGES_HASHES 3u
+
 struct ibtc_entry {
     u64 rip;
     const u8 *host; /* entry with flags saved */
@@ -74,12 +78,12 @@ struct ibtc {
     u32 mask;      /* entries - 1 */
     u32 evicted;   /* entries replaced since the last growth or clearing */
     u32 mode;
-    u32 epoch;     /* of the code cache when last cleared */
-    u32 ctx;       /* TLB context in which entries were last added */
-    u32 gen;       /* a number of its own since the last clearing, never 0 */
-    bool used;     /* has entries */
-    bool local;    /* some of them from translations of `ctx` that are not global */
-    u64 pages[64]; /* bloom filter of the linear pages that entries came from */
+    u32 epoch;  /* of the code cache when last cleared */
+    u32 ctx;    /* TLB context in which entries were last added */
+    u32 gen;    /* a number of its own since the last clearing, never 0 */
+    bool used;  /* has entries */
+    bool local; /* some of them from translations of `ctx` that are not global */
+    u64 pages[IBTC_PAGES_BITS / 64]; /* Bloom filter of the linear pages that entries came from */
 };
 
 #define BT_KERNEL_TABLE X86_TLB_CONTEXTS
