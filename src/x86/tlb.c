@@ -46,26 +46,44 @@ static unsigned region_shift(unsigned page_shift)
     return page_shift == 21 ? 22 : page_shift;
 }
 
-static unsigned seen_bit(u64 lin, unsigned shift)
+/* A region's bits in a filter are parts of one product. There are three, so that hardly any other
+ * region has them all: an INVLPG that is taken for one of a large page costs the jump caches. */
+#define SEEN_HASHES      3u
+#define SEEN_SHIFT(hash) (49 - 15 * (hash))
+
+static u64 seen_product(u64 lin, unsigned shift)
 {
-    return ((lin >> shift) + shift) * 0x9e3779b97f4a7c15ull >> 54;
+    return ((lin >> shift) + shift) * 0x9e3779b97f4a7c15ull;
 }
 
-static void seen_add(u64 *map, u64 lin, unsigned page_shift)
+static void seen_add(u64 *map, unsigned bits, u64 lin, unsigned page_shift)
 {
-    unsigned bit = seen_bit(lin, region_shift(page_shift));
+    u64 product = seen_product(lin, region_shift(page_shift));
 
-    map[bit / 64] |= BIT64(bit % 64);
+    for (unsigned i = 0; i < SEEN_HASHES; i++) {
+        unsigned bit = product >> SEEN_SHIFT(i) & (bits - 1);
+        map[bit / 64] |= BIT64(bit % 64);
+    }
+}
+
+static bool seen_region(const u64 *map, unsigned bits, u64 lin, unsigned shift)
+{
+    u64 product = seen_product(lin, shift);
+
+    for (unsigned i = 0; i < SEEN_HASHES; i++) {
+        unsigned bit = product >> SEEN_SHIFT(i) & (bits - 1);
+        if (!(map[bit / 64] >> (bit % 64) & 1))
+            return false;
+    }
+    return true;
 }
 
 /* Whether a page of any size around lin may have been added, or only a large one. */
-static bool seen(const u64 *map, u64 lin, bool large_only)
+static bool seen(const u64 *map, unsigned bits, u64 lin, bool large_only)
 {
-    for (unsigned i = large_only; i < ARRAY_SIZE(region_shifts); i++) {
-        unsigned bit = seen_bit(lin, region_shifts[i]);
-        if (map[bit / 64] >> (bit % 64) & 1)
+    for (unsigned i = large_only; i < ARRAY_SIZE(region_shifts); i++)
+        if (seen_region(map, bits, lin, region_shifts[i]))
             return true;
-    }
     return false;
 }
 
@@ -267,7 +285,7 @@ static bool set_drop(struct x86_tlb_set *s, u64 lin, bool global)
 
     set_forget(s, lin & ~4095ull, global);
     for (unsigned l = global ? X86_TLB_GLOBAL : X86_TLB_LOCAL; l <= X86_TLB_GLOBAL; l++) {
-        if (!s->large[l] || !seen(s->large_seen[l], lin, true))
+        if (!s->large[l] || !seen(s->large_seen[l], X86_TLB_LARGE_BITS, lin, true))
             continue;
         list_drop_large(s, l, lin);
         any = true;
@@ -365,11 +383,11 @@ void x86_tlb_fill(struct x86_cpu *cpu, unsigned set, u64 lin, const struct x86_w
         written_add(&cpu->tlbs, w->gpa);
     }
     if (unlikely(shift > 12)) {
-        seen_add(s->large_seen[l], lin, shift);
+        seen_add(s->large_seen[l], X86_TLB_LARGE_BITS, lin, shift);
         s->large[l] = true;
     }
     if (w->global && set != X86_TLB_KERNEL)
-        seen_add(cpu->tlbs.global_seen, lin, shift);
+        seen_add(cpu->tlbs.global_seen, X86_TLB_GLOBAL_BITS, lin, shift);
 }
 
 void x86_tlb_forget(struct x86_cpu *cpu, u64 lin)
@@ -465,7 +483,7 @@ void x86_tlb_flush_page(struct x86_cpu *cpu, u64 lin)
 
     for (unsigned set = 0; set < X86_TLB_SETS; set++)
         large |= set_drop(x86_tlb_set(cpu, set), lin, false);
-    if (unlikely(seen(t->global_seen, lin, false)))
+    if (unlikely(seen(t->global_seen, X86_TLB_GLOBAL_BITS, lin, false)))
         for (unsigned c = 0; c < X86_TLB_CONTEXTS; c++)
             for (unsigned i = 0; i < 2; i++)
                 if (t->ctx[c][i].count[X86_TLB_GLOBAL])

@@ -60,7 +60,8 @@ static inline bool x86_tlb_is_none(u64 tag)
 #define X86_TLB_INFO_GLOBAL BIT64(0)
 
 /* Bitmaps that say of an address "surely not" or "perhaps". */
-#define X86_TLB_SEEN_BITS    1024u
+#define X86_TLB_LARGE_BITS   8192u
+#define X86_TLB_GLOBAL_BITS  32768u
 #define X86_TLB_WRITTEN_BITS 65536u
 
 #define X86_TLB_TABLES 128u /* a power of two */
@@ -76,7 +77,7 @@ struct x86_tlb_set {
     u32 evicted;                 /* live entries replaced since the last resize or flush */
     u8 sparse;                   /* flushes in a row that found few entries */
     bool large[2];               /* anything in: */
-    u64 large_seen[2][X86_TLB_SEEN_BITS / 64]; /* regions around large pages, local and global */
+    u64 large_seen[2][X86_TLB_LARGE_BITS / 64]; /* regions around large pages, local and global */
 };
 
 struct x86_tlb {
@@ -85,7 +86,7 @@ struct x86_tlb {
     u16 pcid[X86_TLB_CONTEXTS];                  /* or X86_TLB_FREE */
     u64 used_at[X86_TLB_CONTEXTS], clock;        /* for the least recently used one */
     /* Pages that have or had global translations in the sets of contexts. */
-    u64 global_seen[X86_TLB_SEEN_BITS / 64];
+    u64 global_seen[X86_TLB_GLOBAL_BITS / 64];
     /* Guest-physical pages, by the low bits of their number, that have or had a write tag. */
     u64 written[X86_TLB_WRITTEN_BITS / 64];
     _Alignas(64) struct x86_tlb_entry none[2]; /* never filled: the smallest set */
