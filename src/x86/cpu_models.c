@@ -74,8 +74,8 @@ static const u8 v2_features[] = {
     F(POPCNT), F(TSC_DEADLINE), F(RDRAND), F(HYPERVISOR), F(ARAT), F(FSGSBASE), F(TSC_ADJUST),
     F(FDP_EXCPTN_ONLY), F(SMEP), F(ERMS), F(INVPCID), F(ZERO_FCS_FDS), F(RDSEED), F(SMAP),
     F(CLFLUSHOPT), F(CLWB), F(UMIP), F(RDPID), F(FSRM), F(MD_CLEAR), F(SERIALIZE), F(SPEC_CTRL),
-    F(STIBP), F(FLUSH_L1D), F(ARCH_CAPABILITIES), F(SSBD), F(LAHF_LM), F(PREFETCHW), F(SYSCALL),
-    F(NX), F(PDPE1GB), F(RDTSCP), F(LM), F(INVARIANT_TSC), F(WBNOINVD),
+    F(STIBP), F(FLUSH_L1D), F(ARCH_CAPABILITIES), F(SSBD), F(BHI_CTRL), F(LAHF_LM),
+    F(PREFETCHW), F(SYSCALL), F(NX), F(PDPE1GB), F(RDTSCP), F(LM), F(INVARIANT_TSC), F(WBNOINVD),
 };
 static const u8 v3_features[] = {
     F(PCLMULQDQ), F(FMA), F(MOVBE), F(AESNI), F(XSAVE), F(AVX), F(F16C), F(BMI1), F(AVX2), F(BMI2),
@@ -89,7 +89,8 @@ static const u8 platform_features[] = {
     F(MTRR), F(PAT),    F(MCE),          F(MCA),        F(DE),   F(VME),
 };
 static const u8 platform_intel[] = {F(MD_CLEAR), F(SPEC_CTRL), F(STIBP),
-                                    F(SSBD),     F(FLUSH_L1D), F(ARCH_CAPABILITIES)};
+                                    F(SSBD),     F(FLUSH_L1D), F(ARCH_CAPABILITIES),
+                                F(BHI_CTRL)};
 static const u8 platform_amd[] = {F(IBPB),         F(SSB_NO),   F(BTC_NO),
                                   F(LFENCE_RDTSC), F(AUTOIBRS), F(SRSO_NO)};
 /* Speculation control in the other vendor's words. */
@@ -97,7 +98,8 @@ static const u8 not_on_intel[] = {F(IBPB),         F(SSB_NO),     F(BTC_NO),
                                   F(LFENCE_RDTSC), F(AUTOIBRS),   F(SRSO_NO),
                                   F(MMXEXT),       F(XSAVEERPTR), F(NULL_SEL_CLR_BASE)};
 static const u8 not_on_amd[] = {F(MD_CLEAR), F(SPEC_CTRL), F(STIBP),
-                                F(SSBD),     F(FLUSH_L1D), F(ARCH_CAPABILITIES)};
+                                F(SSBD),     F(FLUSH_L1D), F(ARCH_CAPABILITIES),
+                                    F(BHI_CTRL)};
 
 /* IA32_ARCH_CAPABILITIES: 0 RDCL_NO, 1 IBRS_ALL, 3 SKIP_L1DFL_VMENTRY, 4 SSB_NO, 5 MDS_NO, 6
  * PSCHANGE_MC_NO, 8 TAA_NO, 13 SBDR_SSDP_NO, 14 FBSDP_NO, 15 PSDP_NO, 20 BHI_NO, 24 PBRSB_NO, 26

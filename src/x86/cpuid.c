@@ -76,6 +76,14 @@ static void leaf_1(const struct x86_cpu *cpu, u32 out[4])
         out[EDX] &= ~BIT(9);
 }
 
+/* --- leaf 7 ----------------------------------------------------------------------------------- */
+
+static void leaf_7(const struct x86_cpu *cpu, u32 subleaf, u32 out[4])
+{
+    if (subleaf == 0 && x86_has(cpu, X86_FEATURE_BHI_CTRL))
+        out[EAX] = 2; /* the last subleaf */
+}
+
 /* --- caches ----------------------------------------------------------------------------------- */
 
 struct cache {
@@ -210,6 +218,7 @@ static void basic(const struct x86_cpu *cpu, u32 leaf, u32 subleaf, u32 out[4])
         }
         break;
     case 4: leaf_4(cpu, subleaf, out); break;
+    case 7: leaf_7(cpu, subleaf, out); break;
     case 0xb: leaf_topology(cpu, subleaf, out); break;
     case 0xd: leaf_xsave(cpu, subleaf, out); break;
     case 0x15: leaf_tsc(cpu, out); break;

@@ -153,7 +153,7 @@ bool x86_flat_iret(struct x86_cpu *cpu)
     if (sel_null(ss) ? cpl == 3 : !gdt_stack(cpu, ss, cpl, &stack))
         return false;
 
-    s->rflags = (s->rflags & ~(u64)IRET_FLAGS) | (flags & IRET_FLAGS);
+    s->rflags = (s->rflags & ~(u64)IRET_FLAGS) | (iret_image(cpu, flags) & IRET_FLAGS);
     cpu->retire |= X86_RETIRE_KEEP_RF;
     seg_load(&s->seg[X86_CS], cs, code);
     seg_load(&s->seg[X86_SS], ss, stack);

@@ -11,7 +11,7 @@ struct iret_frame {
 
 static void load_flags(struct x86_cpu *cpu, u64 val, u64 mask)
 {
-    cpu->s.rflags = (cpu->s.rflags & ~mask) | (val & mask);
+    cpu->s.rflags = (cpu->s.rflags & ~mask) | (iret_image(cpu, val) & mask);
     if (mask & RFLAGS_RF)
         cpu->retire |= X86_RETIRE_KEEP_RF;
 }

@@ -14,6 +14,7 @@
 #define SPEC_CTRL_IBRS  BIT(0)
 #define SPEC_CTRL_STIBP BIT(1)
 #define SPEC_CTRL_SSBD  BIT(2)
+#define SPEC_CTRL_BHI   BIT(10) /* BHI_DIS_S */
 #define PRED_CMD_IBPB   BIT(0)
 #define FLUSH_CMD_L1D   BIT(0)
 
@@ -131,7 +132,8 @@ static u64 spec_ctrl_bits(const struct x86_cpu *cpu)
 {
     return (x86_has(cpu, X86_FEATURE_SPEC_CTRL) ? SPEC_CTRL_IBRS : 0) |
            (x86_has(cpu, X86_FEATURE_STIBP) ? SPEC_CTRL_STIBP : 0) |
-           (x86_has(cpu, X86_FEATURE_SSBD) ? SPEC_CTRL_SSBD : 0);
+           (x86_has(cpu, X86_FEATURE_SSBD) ? SPEC_CTRL_SSBD : 0) |
+           (x86_has(cpu, X86_FEATURE_BHI_CTRL) ? SPEC_CTRL_BHI : 0);
 }
 
 /* Stored, without effect. */

@@ -1,6 +1,7 @@
 /* xfer.h - the pieces that segment loads, far transfers, returns, events and task switches share */
 #pragma once
 
+#include "x86/debug.h"
 #include "x86/exec.h"
 
 /* System descriptor types (SDM vol. 3 table 3-2). In long mode TSS32 and the 32-bit gates are
@@ -26,6 +27,14 @@ enum {
 #define ATTR_DATA16    (SEG_P | SEG_S | SEG_WRITE | SEG_ACCESSED)
 #define ATTR_FLAT_DATA (ATTR_DATA16 | SEG_DB | SEG_G)
 #define ATTR_FLAT_CODE (ATTR_DATA16 | SEG_CODE | SEG_G) /* plus SEG_L or SEG_DB */
+
+/* What of an image of RFLAGS that IRET loads is kept. RF lets the next instruction pass its
+ * breakpoint (SDM vol. 3 17.3.1.1): while none is enabled it is as good as cleared behind that
+ * instruction, and nobody has to stop there to do so. */
+static inline u64 iret_image(const struct x86_cpu *cpu, u64 flags)
+{
+    return cpu->s.dr7 & DR7_ENABLES ? flags : flags & ~(u64)RFLAGS_RF;
+}
 
 static inline bool sel_null(u16 sel)
 {

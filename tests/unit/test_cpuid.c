@@ -48,6 +48,8 @@ static void test_features(void **state)
     assert_int_equal(cpuid(w, 0xd, 0).r[EAX], 0);
     /* MD_CLEAR, SPEC_CTRL, STIBP, ARCH_CAPABILITIES, SSBD */
     assert_int_equal(cpuid(w, 7, 0).r[EDX] & 0xac000400, 0xac000400);
+    assert_int_equal(cpuid(w, 7, 0).r[EAX], 2);
+    assert_int_equal(cpuid(w, 7, 2).r[EDX], BIT(4)); /* BHI_CTRL */
     assert_int_equal(cpuid(w, 0x80000007, 0).r[EDX], BIT(8));
     assert_int_equal(cpuid(w, 0x80000008, 0).r[EAX], 46 | 48 << 8);
     world_free(w);

@@ -3,6 +3,8 @@
 
 #define FLAGS_ALL 0x3f7fd7u
 
+#define DR7_G1 BIT(3) /* a breakpoint is enabled: RF counts */
+
 static void put_frame(struct world *w, unsigned size, unsigned n, const u64 *items)
 {
     u64 at = w->cpu.seg_base[X86_SS] + w->cpu.s.gpr[X86_RSP];
@@ -27,6 +29,7 @@ static void real_mode(void **state)
     assert_int_equal(s->rflags, 0x7fd7);
     assert_int_equal(s->gpr[X86_RSP], 0x8006);
     /* IRETD: VM, VIF and VIP stay. */
+    s->dr7 = DR7_G1;
     FRAME(w, 4, 0x1234, 0x2000, FLAGS_ALL);
     assert_int_equal(WORLD_EXEC(w, 0x66, 0xcf), X86_YIELD);
     assert_int_equal(s->rflags, FLAGS_ALL & ~(RFLAGS_VM | RFLAGS_VIF | RFLAGS_VIP));
@@ -40,16 +43,25 @@ static void same_level_flags(void **state)
     struct world *w = tables_prot(0);
     struct x86_state *s = &w->cpu.s;
 
+    s->dr7 = DR7_G1;
     FRAME(w, 4, AT_HANDLER, SEL_CODE0, FLAGS_ALL & ~RFLAGS_VM);
     assert_int_equal(WORLD_EXEC(w, 0xcf), X86_YIELD);
     assert_int_equal(s->rip, AT_HANDLER);
     assert_int_equal(s->rflags, FLAGS_ALL & ~RFLAGS_VM);
     assert_int_equal(s->gpr[X86_RSP], AT_STACK0 + 12);
+
+    /* RF has no work to do without breakpoints. */
+    s->dr7 = 0;
+    s->rflags = RFLAGS_ONE;
+    FRAME(w, 4, AT_HANDLER, SEL_CODE0, RFLAGS_ONE | RFLAGS_RF);
+    assert_int_equal(WORLD_EXEC(w, 0xcf), X86_YIELD);
+    assert_int_equal(s->rflags, RFLAGS_ONE);
     world_free(w);
 
     /* Level 3, IOPL 0: neither IF nor IOPL nor VIF nor VIP; VM is ignored. */
     w = tables_prot(3);
     s = &w->cpu.s;
+    s->dr7 = DR7_G1;
     FRAME(w, 4, AT_HANDLER, SEL_CODE3 | 3, FLAGS_ALL);
     assert_int_equal(WORLD_EXEC(w, 0xcf), X86_YIELD);
     assert_int_equal(s->rflags,
@@ -126,6 +138,7 @@ static void to_vm86_and_back(void **state)
     struct world *w = tables_prot(0);
     struct x86_state *s = &w->cpu.s;
 
+    s->dr7 = DR7_G1;
     FRAME(w, 4, 0x123, 0x2000, FLAGS_ALL & ~RFLAGS_NT, 0x8000, 0x100, 0x200, 0x300, 0x400, 0x500);
     assert_int_equal(WORLD_EXEC(w, 0xcf), X86_YIELD);
     assert_true(w->cpu.vm86);
