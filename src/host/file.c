@@ -7,8 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/checked.h"
+
+#define LARGE (2 * MiB) /* a huge page */
 
 static int fail(struct err *e, const char *what, const char *path, int code)
 {
@@ -49,6 +54,17 @@ static int read_all(int fd, const char *path, u64 limit, u8 **data, size_t cap, 
     return 0;
 }
 
+/* Whole kernels and RAM disks are read: a host fault for each page of the buffer takes as long as
+ * the reading itself. */
+static u8 *buffer(size_t cap)
+{
+    u8 *data = cap < LARGE ? malloc(cap) : aligned_alloc(LARGE, align_up(cap, LARGE));
+
+    if (data && cap >= LARGE)
+        (void)madvise(data, align_up(cap, LARGE), MADV_HUGEPAGE);
+    return data;
+}
+
 int file_read(const char *path, u64 limit, u8 **data, size_t *len, struct err *e)
 {
     struct stat st;
@@ -75,7 +91,7 @@ int file_read(const char *path, u64 limit, u8 **data, size_t *len, struct err *e
         }
         cap = (size_t)st.st_size + 2; /* the size may be a lie, as in /proc */
     }
-    *data = malloc(cap);
+    *data = buffer(cap);
     ret = *data ? read_all(fd, path, limit, data, cap, len, e) : fail(e, "read", path, ENOMEM);
     if (ret) {
         free(*data);

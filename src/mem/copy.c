@@ -6,6 +6,8 @@
 #include "base/checked.h"
 #include "mem/slots.h"
 
+#define BACK_MIN (64 * KiB)
+
 /* What a walk over a range does with one piece that lies in one slot. */
 typedef void piece_fn(struct mem *m, const struct slot *s, u64 off, u64 len, void *ctx);
 
@@ -107,7 +109,10 @@ static void read_piece(struct mem *m, const struct slot *s, u64 off, u64 len, vo
 static void write_piece(struct mem *m, const struct slot *s, u64 off, u64 len, void *ctx)
 {
     const u8 **from = ctx;
+    u64 first = off & ~PAGE_MASK;
 
+    if (len >= BACK_MIN) /* a loader: not fault by fault; should the host decline, then so */
+        (void)madvise(s->hva + first, off + len - first, MADV_POPULATE_WRITE);
     copy_guest(s->hva + off, *from, len);
     *from += len;
     wrote(m, s, off, len);

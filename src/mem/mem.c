@@ -29,6 +29,8 @@ static void backing_free(struct backing *b)
         munmap(b->dirty, bitmap_bytes(b->size));
     if (b->code)
         munmap(b->code, bitmap_bytes(b->size));
+    if (b->backed)
+        munmap(b->backed, bitmap_bytes(b->size));
     if (b->fd >= 0)
         close(b->fd);
     free(b);
@@ -58,7 +60,8 @@ static struct backing *backing_new(u64 size, struct err *e)
     b->hva = hva;
     b->dirty = map_anon(bitmap_bytes(size));
     b->code = map_anon(bitmap_bytes(size));
-    if (!b->dirty || !b->code)
+    b->backed = map_anon(bitmap_bytes(size));
+    if (!b->dirty || !b->code || !b->backed)
         goto fail_errno;
     /* Both are wishes: a host may have neither huge pages for shared memory nor core dumps. */
     (void)madvise(hva, size, MADV_HUGEPAGE);
@@ -82,6 +85,7 @@ static void backing_retire_locked(struct mem *m, struct backing *b)
         memset(b->hva, 0, b->size);
     bitmap_clear(b->code, b->size);
     bitmap_clear(b->dirty, b->size);
+    bitmap_clear(b->backed, b->size);
     b->next = m->idle;
     m->idle = b;
 }
@@ -316,8 +320,23 @@ static bool hint_renew(struct mem *m, struct mem_hint *h, u64 gpa)
                            .size = s.size,
                            .hva = s.hva,
                            .dirty = s.backing->dirty,
-                           .code = s.backing->code};
+                           .code = s.backing->code,
+                           .backed = s.backing->backed};
     return true;
+}
+
+/* Guests mostly write to fresh memory in order. Taken one by one each page costs a host fault, the
+ * greater part of a guest's own work with it: so a few are asked for at once. A host that cannot
+ * do that gives them one by one. */
+#define MEM_BACK_PAGES 16u
+
+static void back(const struct mem_hint *h, u64 chunk)
+{
+    u64 off = chunk * MEM_BACK_PAGES * PAGE_BYTES;
+
+    bit_set(h->backed, chunk);
+    (void)madvise(h->hva + off, MIN((u64)MEM_BACK_PAGES * PAGE_BYTES, h->size - off),
+                  MADV_POPULATE_WRITE);
 }
 
 /* A slot is what it was as long as the latch has not moved. */
@@ -330,6 +349,8 @@ void *mem_page_near(struct mem *m, struct mem_hint *h, u64 gpa, bool write, unsi
     *flags = h->flags | (bit_test(h->code, page) ? MEM_CODE : 0);
     if (write && !(h->flags & MEM_ROM) && __atomic_load_n(&m->dirty_on, __ATOMIC_ACQUIRE))
         bit_set(h->dirty, page);
+    if (write && unlikely(!bit_test(h->backed, page / MEM_BACK_PAGES)))
+        back(h, page / MEM_BACK_PAGES);
     return h->hva + (page << PAGE_SHIFT);
 }
 

@@ -66,7 +66,7 @@ struct mem_hint {
     u32 flags;
     u64 gpa, size;
     u8 *hva;
-    u64 *dirty, *code;
+    u64 *dirty, *code, *backed;
 };
 void *mem_page_near(struct mem *m, struct mem_hint *hint, u64 gpa, bool write, unsigned *flags);
 

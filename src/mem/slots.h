@@ -20,6 +20,7 @@ struct backing {
     int fd;
     u64 *dirty;           /* a bit a page; changed with atomics */
     u64 *code;            /* a bit a page; changed with atomics */
+    u64 *backed;          /* a bit for MEM_BACK_PAGES: the host was asked for them; atomics */
     struct backing *next; /* in mem.idle */
 };
 

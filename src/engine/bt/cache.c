@@ -10,7 +10,8 @@
 
 #define HASH_BITS      16
 #define PAGE_HASH_BITS 14
-#define GRANULE_SHIFT  6  /* 64 granules of 64 bytes in a page */
+#define GRANULE_SHIFT  6 /* 64 granules of 64 bytes in a page */
+#define BACK_BYTES     (256 * KiB)
 #define TB_CODE_MIN    96 /* host bytes a block takes at least: sizes the table of blocks */
 
 struct cpage {
@@ -36,8 +37,8 @@ static void layout_regions(struct cache *c)
 
     for (unsigned i = 0; i < CACHE_REGIONS; i++) {
         struct cregion *r = &c->region[i];
-        r->start = r->used = CACHE_STUBS + i * bytes;
-        r->end = r->cold_start = r->cold_used = r->start + bytes / 2;
+        r->start = r->used = r->backed = CACHE_STUBS + i * bytes;
+        r->end = r->cold_start = r->cold_used = r->cold_backed = r->start + bytes / 2;
         r->cold_end = r->start + bytes;
         r->tb_first = r->tb_used = 1 + i * (bytes / TB_CODE_MIN);
         r->tb_end = r->tb_first + bytes / TB_CODE_MIN;
@@ -345,6 +346,19 @@ static bool region_full(const struct cregion *r)
            r->insn_end - r->insn_used < BLOCK_LINKS_MAX;
 }
 
+/* Asks the host for the next pages of code at once: there would be a fault for each, in both
+ * views. */
+static void back(struct cache *c, u32 *backed, u32 used, u32 end)
+{
+    u32 first = *backed & ~(u32)PAGE_MASK;
+
+    if (likely(used + BLOCK_CODE_MAX <= *backed || *backed >= end))
+        return;
+    *backed = MIN(MAX(*backed, used) + BACK_BYTES, end);
+    if (!madvise(c->buf.w + first, *backed - first, MADV_POPULATE_WRITE))
+        (void)madvise((void *)(c->buf.x + first), *backed - first, MADV_POPULATE_READ);
+}
+
 struct tb *cache_begin_locked(struct cache *c)
 {
     struct cregion *r = &c->region[c->current];
@@ -355,6 +369,8 @@ struct tb *cache_begin_locked(struct cache *c)
         if (r->tb_used != r->tb_first)
             evict(c, r);
     }
+    back(c, &r->backed, r->used, r->end);
+    back(c, &r->cold_backed, r->cold_used, r->cold_end);
     struct tb *tb = &c->tbs[r->tb_used];
     *tb = (struct tb){.link_first = r->link_used, .gpa2 = ~0ull};
     return tb;

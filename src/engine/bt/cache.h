@@ -23,6 +23,7 @@ struct cregion {
     u32 tb_first, tb_end, tb_used;
     u32 link_first, link_end, link_used;
     u32 insn_first, insn_end, insn_used;
+    u32 backed, cold_backed; /* up to where the host was asked for pages */
 };
 
 struct cache {
