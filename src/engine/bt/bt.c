@@ -11,6 +11,7 @@
 #include "engine/bt/translate.h"
 #include "engine/interp/step.h"
 #include "x86/fpu.h"
+#include "x86/known.h"
 #include "x86/mmu.h"
 
 #define CODE_CACHE_DEFAULT (64 * MiB)
@@ -288,7 +289,7 @@ static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_e
     v->host_mxcsr = MXCSR_INIT;
     lock_init(&v->lock);
     v->decoded = calloc(1, bt_decoded_bytes());
-    v->known = calloc(1, translate_known_bytes());
+    v->known = calloc(1, x86_known_bytes());
     if (!v->decoded || !v->known) {
         bt_vcpu_destroy(v);
         return err_set(e, ENOMEM, "no memory for vCPU %u", id);

@@ -218,7 +218,7 @@ struct engine_vcpu {
     struct engine_vm *vm;
     struct ibtc *table[BT_KERNEL_TABLE + 1]; /* by TLB context, and the kernel's; on first use */
     struct decoded *decoded;                 /* cache of instructions that slow sites execute */
-    struct known *known;                     /* instructions that translate() decoded lately */
+    struct x86_known *known;                 /* instructions that translate() decoded lately */
     struct bt_stats stats;
     u32 epoch; /* of the code cache this vCPU has seen */
     /* What the one page of non-canonical addresses shows that an empty stack entry has to match. */

@@ -5,6 +5,7 @@
 
 #include "engine/bt/gen.h"
 #include "engine/bt/profile.h"
+#include "x86/known.h"
 #include "x86/mmu.h"
 #include "x86/optable.h"
 
@@ -104,33 +105,11 @@ static bool goes_on(struct run *r, unsigned i, unsigned *exits)
     return insn_is_jcc(in) && (*exits)++ < BLOCK_EXITS_MAX;
 }
 
-/* Instructions decoded lately, by their first bytes: code repeats itself, and blocks overlap. */
-#define KNOWN_BITS 11
-struct known {
-    u32 mode; /* what decoding depends on beside the bytes */
-    struct x86_insn insn;
-};
-
-size_t translate_known_bytes(void)
-{
-    return sizeof(struct known) << KNOWN_BITS;
-}
-
 static int decode(struct engine_vcpu *v, const u8 *at, unsigned len, struct x86_insn *in)
 {
-    u32 mode = v->mode >> MODE_DECODE | BIT(31), first;
-
     if (len < X86_INSN_MAX)
         return x86_decode(&v->cpu, at, len, in);
-    memcpy(&first, at, sizeof(first));
-    struct known *k = &v->known[first * 0x9e3779b1u >> (32 - KNOWN_BITS)];
-    if (k->mode != mode || memcmp(k->insn.raw, at, k->insn.len)) {
-        k->mode = 0;
-        TRY(x86_decode(&v->cpu, at, len, &k->insn));
-        k->mode = mode;
-    }
-    *in = k->insn;
-    return X86_OK;
+    return x86_decode_known(&v->cpu, v->known, v->mode >> MODE_DECODE | BIT(31), at, in);
 }
 
 /* Decodes until control leaves, the page ends or there are enough. */
