@@ -95,28 +95,45 @@ static inline unsigned rex_bits(unsigned reg, const struct hmem *m)
     return rex;
 }
 
-/* ModRM, SIB and displacement of a memory operand. */
-static inline void e_modrm_mem(struct emit *e, unsigned reg, const struct hmem *m)
+/* Instructions are put together at a pointer of their own: bytes may alias e->p, which would be
+ * loaded and stored for each. */
+static inline u8 *put1(u8 *p, unsigned b)
+{
+    *p = (u8)b;
+    return p + 1;
+}
+
+static inline u8 *put4(u8 *p, u32 v)
+{
+    memcpy(p, &v, 4);
+    return p + 4;
+}
+
+static inline u8 *put_modrm_mem(u8 *p, unsigned reg, struct hmem m)
 {
     unsigned r = (reg & 7) << 3;
 
-    if (m->gs || m->base == H_NONE) { /* SIB without base */
-        unsigned index = m->gs || m->index == H_NONE ? 4 : m->index & 7u;
-        e1(e, r | 4);
-        e1(e, (unsigned)m->scale << 6 | index << 3 | 5);
-        e4(e, (u32)m->disp);
-        return;
+    if (m.gs || m.base == H_NONE) { /* SIB without base */
+        unsigned index = m.gs || m.index == H_NONE ? 4 : m.index & 7u;
+        p = put1(p, r | 4);
+        p = put1(p, (unsigned)m.scale << 6 | index << 3 | 5);
+        return put4(p, (u32)m.disp);
     }
-    bool sib = m->index != H_NONE || (m->base & 7) == H_RSP;
-    unsigned mod = m->disp == 0 && (m->base & 7) != H_RBP ? 0 : fits8(m->disp) ? 1 : 2;
-    e1(e, mod << 6 | r | (sib ? 4u : m->base & 7u));
+    bool sib = m.index != H_NONE || (m.base & 7) == H_RSP;
+    unsigned mod = m.disp == 0 && (m.base & 7) != H_RBP ? 0 : fits8(m.disp) ? 1 : 2;
+    p = put1(p, mod << 6 | r | (sib ? 4u : m.base & 7u));
     if (sib)
-        e1(e, (unsigned)m->scale << 6 | (m->index == H_NONE ? 4u : m->index & 7u) << 3 |
-                  (m->base & 7u));
+        p = put1(p, (unsigned)m.scale << 6 | (m.index == H_NONE ? 4u : m.index & 7u) << 3 |
+                        (m.base & 7u));
     if (mod == 1)
-        e1(e, (unsigned)m->disp);
-    else if (mod == 2)
-        e4(e, (u32)m->disp);
+        return put1(p, (unsigned)m.disp);
+    return mod == 2 ? put4(p, (u32)m.disp) : p;
+}
+
+/* ModRM, SIB and displacement of a memory operand. */
+static inline void e_modrm_mem(struct emit *e, unsigned reg, const struct hmem *m)
+{
+    e->p = put_modrm_mem(e->p, reg, *m);
 }
 
 #define W64 8u /* REX.W */
@@ -126,23 +143,25 @@ static inline void e_modrm_mem(struct emit *e, unsigned reg, const struct hmem *
 static inline void e_rr(struct emit *e, unsigned w, unsigned op, unsigned reg, unsigned rm)
 {
     unsigned rex = w | (reg & 8) >> 1 | (rm & 8) >> 3;
+    u8 *p = e->p;
 
     if (rex)
-        e1(e, 0x40 | rex);
-    e1(e, op);
-    e1(e, 0xc0 | (reg & 7) << 3 | (rm & 7));
+        p = put1(p, 0x40 | rex);
+    p = put1(p, op);
+    e->p = put1(p, 0xc0 | (reg & 7) << 3 | (rm & 7));
 }
 
 static inline void e_rm(struct emit *e, unsigned w, unsigned op, unsigned reg, struct hmem m)
 {
     unsigned rex = w | rex_bits(reg, &m);
+    u8 *p = e->p;
 
     if (m.gs)
-        e1(e, 0x65);
+        p = put1(p, 0x65);
     if (rex)
-        e1(e, 0x40 | rex);
-    e1(e, op);
-    e_modrm_mem(e, reg, &m);
+        p = put1(p, 0x40 | rex);
+    p = put1(p, op);
+    e->p = put_modrm_mem(p, reg, m);
 }
 
 static inline void e_mov(struct emit *e, unsigned w, unsigned to, unsigned from)
@@ -226,17 +245,19 @@ static inline void patch_rel32(u8 *field, const u8 *to)
 
 static inline u8 *e_jcc(struct emit *e, unsigned cc)
 {
-    e1(e, 0x0f);
-    e1(e, 0x80 | cc);
-    e4(e, 0);
-    return e->p - 4;
+    u8 *p = put1(e->p, 0x0f);
+
+    p = put1(p, 0x80 | cc);
+    e->p = put4(p, 0);
+    return p;
 }
 
 static inline u8 *e_jmp(struct emit *e)
 {
-    e1(e, 0xe9);
-    e4(e, 0);
-    return e->p - 4;
+    u8 *p = put1(e->p, 0xe9);
+
+    e->p = put4(p, 0);
+    return p;
 }
 
 static inline u8 *e_call(struct emit *e)
