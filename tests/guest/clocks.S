@@ -115,6 +115,30 @@ main:
     mov %rax, %rbx
     loop 1b
 2:  CHECK(%rcx, $0)
+    /* The TSC never goes back in 100 ms, read by RDTSC or, now and then, by RDMSR. */
+    rdtsc
+    shl $32, %rdx
+    or %rdx, %rax
+    mov %rax, %rbx
+    mov %rax, %r13
+    xor %edi, %edi /* how often it did */
+    xor %esi, %esi
+1:  inc %esi
+    test $1023, %esi
+    jnz 2f
+    mov $0x10, %ecx
+    rdmsr
+    jmp 3f
+2:  rdtsc
+3:  shl $32, %rdx
+    or %rdx, %rax
+    cmp %rbx, %rax
+    adc $0, %edi
+    mov %rax, %rbx
+    sub %r13, %rax
+    cmp $100000000, %rax
+    jb 1b
+    CHECK(%rdi, $0)
     /* HPET registers by 4 and by 8 bytes are the same. */
     andl $~1, 0x10(%r14)
     movl $0x11223344, 0xf0(%r14)

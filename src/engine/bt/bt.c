@@ -188,6 +188,7 @@ static void bt_run(struct engine_vcpu *v, struct vcpu_exit *exit)
 
     exit->err.code = 0;
     gs_set(v);
+    bt_tsc_ask(v);
     if (unlikely(v->profile))
         profile_enter(v);
     for (;;) {
@@ -231,6 +232,7 @@ static int bt_vm_create(const struct engine_vm_config *cfg, struct engine_vm **o
     vm->cfg = *cfg;
     vm->ops = world_ops;
     vm->ops.tlb_flushed = on_tlb_flushed;
+    vm->tsc_inline = !cfg->bt.lockstep && bt_tsc_setup(&vm->ops);
     vm->block_insns = cfg->bt.block_insns ? MIN(cfg->bt.block_insns, BLOCK_INSNS) : BLOCK_INSNS;
     vm->unroll = !cfg->bt.block_insns && !cfg->bt.lockstep;
     vm->linking = !cfg->bt.no_chaining && !cfg->bt.lockstep;

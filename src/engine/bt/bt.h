@@ -164,6 +164,14 @@ struct bt_stats {
 #undef BT_STAT
 };
 
+/* RDTSC in translated code (tsc.c): `guest`, plus `mult` for each tick of the host's TSC since
+ * `host`, while these are less than `window`; behind that C is asked. */
+struct bt_tsc {
+    u64 host, guest, window;
+    u64 mult;                  /* guest ticks in a host tick, 32.32; 0: not known */
+    u64 from_host, from_guest; /* when it was measured last */
+};
+
 struct engine_vm {
     struct engine_vm_config cfg;
     struct x86_ops ops; /* those of world.c, and the jump caches follow the TLB */
@@ -171,6 +179,7 @@ struct engine_vm {
     unsigned block_insns;     /* most instructions in a block, unrolled loops apart */
     bool unroll;              /* blocks follow branches */
     bool linking;             /* blocks lead to each other, not through C */
+    bool tsc_inline; /* RDTSC is translated */
     struct bt_stats stats;    /* added up when vCPUs leave run */
     struct profile *profiles; /* of the vCPUs, or NULL */
     FILE *perfmap;            /* or NULL */
@@ -198,6 +207,7 @@ struct engine_vcpu {
     u32 ibtc_mask;
     u32 link_gen; /* its gen */
     s32 relink;   /* so many times the jump cache serves a link before C makes it anew */
+    struct bt_tsc tsc;
     struct engine_vcpu *self;
     u64 (*h_next)(struct engine_vcpu *v);
     u64 (*h_dead)(struct engine_vcpu *v);
@@ -274,6 +284,11 @@ void bt_set_helpers(struct engine_vcpu *v);
 #define MODE_STACK32   BIT(15) /* 32-bit stack pointer */
 #define MODE_DECODE    16      /* code size and modes that decoding depends on */
 #define MODE_NO_GROUPS BIT(24) /* of a block, not of a vCPU: every access is checked by itself */
+
+/* tsc.c: has RDTSC in line follow the time that C is told, where the host's TSC is steady. */
+bool bt_tsc_setup(struct x86_ops *ops);
+/* The next RDTSC asks C: time may have stood still or been moved. vCPU thread. */
+void bt_tsc_ask(struct engine_vcpu *v);
 
 /* ibtc.c: jump caches. */
 /* pages: numbers that tb.page may have; underflow: of the shadow stack. NULL: no memory. */

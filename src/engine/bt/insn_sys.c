@@ -261,6 +261,37 @@ static bool gen_read_base(struct gen *g, unsigned seg)
     return true;
 }
 
+/* RDTSC and RDTSCP, as long as what C was told last is good. */
+static bool gen_rdtsc(struct gen *g, bool aux)
+{
+    struct emit *e = &g->e;
+
+    if (!g->v->vm->tsc_inline || !g->code64)
+        return false;
+    flags_save(g);
+    g->recipe.len = 0;
+    if (!kernel(g)) {
+        test_cell(g, VOFF(cpu.s.cr4), CR4_TSD);
+        exec_if(g, CC_NE);
+    }
+    EBYTES(e, "\x0f\x31"          /* rdtsc */
+              "\x48\xc1\xe2\x20"  /* shl rdx, 32 */
+              "\x48\x09\xd0");    /* or rax, rdx */
+    e_rm(e, W64, 0x2b, H_RAX, CELL(tsc.host));
+    e_rm(e, W64, 0x3b, H_RAX, CELL(tsc.window));
+    exec_if(g, CC_AE);
+    e_rm(e, W64, 0xf7, 4, CELL(tsc.mult));   /* mul qword gs:[tsc.mult] */
+    EBYTES(e, "\x48\x0f\xac\xd0\x20");       /* shrd rax, rdx, 32 */
+    e_rm(e, W64, 0x03, H_RAX, CELL(tsc.guest));
+    e_rm(e, W64, 0x03, H_RAX, CELL(cpu.s.tsc_offset));
+    e_mov(e, W32, H_R11, H_RAX);
+    EBYTES(e, "\x48\xc1\xe8\x20"); /* shr rax, 32 */
+    e_mov(e, W32, H_RDX, H_RAX);
+    if (aux)
+        e_load(e, W32, H_RCX, CELL(cpu.s.tsc_aux));
+    return true;
+}
+
 static bool gen_direction(struct gen *g, bool set)
 {
     flags_save(g);
@@ -285,6 +316,8 @@ bool gen_sys(struct gen *g)
     case ZYDIS_MNEMONIC_CLAC: return gen_stac_clac(g, false);
     case ZYDIS_MNEMONIC_MOV:
         return g->in->fn == x86_op_mov_from_sreg ? gen_mov_from_sreg(g) : gen_mov_from_cr(g);
+    case ZYDIS_MNEMONIC_RDTSC: return gen_rdtsc(g, false);
+    case ZYDIS_MNEMONIC_RDTSCP: return gen_rdtsc(g, true);
     case ZYDIS_MNEMONIC_RDFSBASE: return gen_read_base(g, X86_FS);
     case ZYDIS_MNEMONIC_RDGSBASE: return gen_read_base(g, X86_GS);
     default: return false;
