@@ -116,12 +116,11 @@ static void take_halves(struct x86_cpu *cpu, const u8 *from, unsigned off, unsig
 
 static bool halves_clear(const struct x86_cpu *cpu, unsigned off)
 {
-    static const u8 zero[16];
+    u64 any = 0;
 
     for (unsigned i = 0; i < 16; i++)
-        if (memcmp(cpu->s.fpu.vec[i] + off, zero, 16))
-            return false;
-    return true;
+        any |= get(cpu->s.fpu.vec[i], off, 8) | get(cpu->s.fpu.vec[i], off + 8, 8);
+    return !any;
 }
 
 /* The x87 component counts as always in use, as on today's processors; the others by value. */
@@ -137,6 +136,16 @@ u64 x86_xinuse(const struct x86_cpu *cpu)
 }
 
 /* --- memory ----------------------------------------------------------------------------------- */
+
+/* The guest's own memory when it has n bytes at lin in one page that any access hits: then nothing
+ * can fault, and the image need not be copied. NULL: go the long way. */
+static u8 *in_place(const struct x86_cpu *cpu, u64 lin, unsigned n, bool write)
+{
+    const struct x86_tlb_entry *e = x86_tlb_at(cpu, lin);
+    u64 tag = write ? e->tag_write : e->tag_read;
+
+    return tag == ((lin + n - 1) & ~4095ull) ? (u8 *)(uintptr_t)(lin + e->addend) : NULL;
+}
 
 /* Writes a run of the image to its place; the whole was probed before. */
 static must_check int flush(struct x86_cpu *cpu, u64 lin, const u8 *image, unsigned off, unsigned n)
@@ -239,29 +248,38 @@ static bool is_wide(const struct x86_insn *in)
     }
 }
 
-/* Writes the components of `save` and, by itself, MXCSR. */
-static must_check int flush_components(struct x86_cpu *cpu, const struct x86_insn *in, u64 lin,
-                                       u8 *image, u64 save, bool mxcsr)
+/* Puts the components of `save` and, by itself, MXCSR into the image. */
+static void put_components(const struct x86_cpu *cpu, const struct x86_insn *in, u8 *image,
+                           u64 save, bool mxcsr)
+{
+    unsigned n = vector_count(cpu);
+
+    if (save & XCR0_X87)
+        put_x87(cpu, image, is_wide(in));
+    if (mxcsr)
+        put_mxcsr(cpu, image);
+    if (save & XCR0_SSE)
+        put_halves(cpu, image + XS_XMM, 0, n);
+    if (save & XCR0_AVX)
+        put_halves(cpu, image + XS_AVX, 16, n);
+}
+
+/* Writes what put_components put, and nothing beside it. */
+static must_check int flush_components(struct x86_cpu *cpu, u64 lin, const u8 *image, u64 save,
+                                       bool mxcsr)
 {
     unsigned n = vector_count(cpu);
 
     if (save & XCR0_X87) {
-        put_x87(cpu, image, is_wide(in));
         TRY(flush(cpu, lin, image, 0, XS_MXCSR));
         TRY(flush(cpu, lin, image, XS_ST, XS_XMM - XS_ST));
     }
-    if (mxcsr) {
-        put_mxcsr(cpu, image);
+    if (mxcsr)
         TRY(flush(cpu, lin, image, XS_MXCSR, 8));
-    }
-    if (save & XCR0_SSE) {
-        put_halves(cpu, image + XS_XMM, 0, n);
+    if (save & XCR0_SSE)
         TRY(flush(cpu, lin, image, XS_XMM, 16 * n));
-    }
-    if (save & XCR0_AVX) {
-        put_halves(cpu, image + XS_AVX, 16, n);
+    if (save & XCR0_AVX)
         TRY(flush(cpu, lin, image, XS_AVX, 16 * n));
-    }
     return X86_OK;
 }
 
@@ -270,11 +288,14 @@ static int xsave(struct x86_cpu *cpu, const struct x86_insn *in, enum xs_form fo
     bool compact = form == XS_COMPACT || form == XS_SUPERVISOR, mxcsr;
     u64 rfbm = requested(cpu), used = x86_xinuse(cpu), save = rfbm, bv, lin;
     unsigned size = rfbm & XCR0_AVX ? XS_END : XS_AVX;
-    u8 image[XS_END];
+    u8 copy[XS_END], *image, *place;
 
     TRY(xs_enter(cpu, form));
     TRY(image_linear(cpu, in, size, 64, X86_W, &lin));
-    TRY(x86_lin_probe(cpu, lin, size, X86_W));
+    place = in_place(cpu, lin, size, true);
+    image = place ? place : copy;
+    if (!place)
+        TRY(x86_lin_probe(cpu, lin, size, X86_W));
     if (compact) {
         if (cpu->s.fpu.mxcsr != MXCSR_INIT)
             used |= XCR0_SSE;
@@ -282,14 +303,18 @@ static int xsave(struct x86_cpu *cpu, const struct x86_insn *in, enum xs_form fo
         mxcsr = save & XCR0_SSE;
         put(image, XS_HEADER + 8, rfbm | XCOMP_COMPACT, 8);
     } else {
-        TRY(x86_mem_read(cpu, in->seg, (lin + XS_HEADER) & cpu->lin_mask, image + XS_HEADER, 8));
+        if (!place)
+            TRY(x86_mem_read(cpu, in->seg, (lin + XS_HEADER) & cpu->lin_mask, copy + XS_HEADER, 8));
         bv = (get(image, XS_HEADER, 8) & ~rfbm) | (used & rfbm);
         if (form == XS_OPT)
             save &= used;
         mxcsr = rfbm & (XCR0_SSE | XCR0_AVX);
     }
-    TRY(flush_components(cpu, in, lin, image, save, mxcsr));
+    put_components(cpu, in, image, save, mxcsr);
     put(image, XS_HEADER, bv, 8);
+    if (place)
+        return X86_OK;
+    TRY(flush_components(cpu, lin, image, save, mxcsr));
     return flush(cpu, lin, image, XS_HEADER, compact ? 16 : 8);
 }
 
@@ -315,12 +340,14 @@ static int op_xsaves(struct x86_cpu *cpu, const struct x86_insn *in)
 
 /* --- XRSTOR, XRSTORS -------------------------------------------------------------------------- */
 
+/* Multiples of 8. */
 static bool clear_bytes(const u8 *image, unsigned from, unsigned to)
 {
-    for (unsigned i = from; i < to; i++)
-        if (image[i])
-            return false;
-    return true;
+    u64 any = 0;
+
+    for (unsigned i = from; i < to; i += 8)
+        any |= get(image, i, 8);
+    return !any;
 }
 
 /* #GP(0) unless the header is one that XRSTOR (standard or compacted) or XRSTORS (compacted) may
@@ -362,16 +389,18 @@ static void restore(struct x86_cpu *cpu, const struct x86_insn *in, const u8 *im
 static int xrstor(struct x86_cpu *cpu, const struct x86_insn *in, enum xs_form form)
 {
     u64 rfbm = requested(cpu), lin;
-    u8 image[XS_END];
+    u8 copy[XS_END];
 
     TRY(xs_enter(cpu, form));
     TRY(image_linear(cpu, in, rfbm & XCR0_AVX ? XS_END : XS_AVX, 64, X86_R, &lin));
-    TRY(x86_mem_read(cpu, in->seg, lin, image, XS_AVX));
+    const u8 *place = in_place(cpu, lin, XS_END, false), *image = place ? place : copy;
+    if (!place)
+        TRY(x86_mem_read(cpu, in->seg, lin, copy, XS_AVX));
     TRY(check_header(cpu, image, form));
     u64 bv = get(image, XS_HEADER, 8);
     bool compact = get(image, XS_HEADER + 8, 8) & XCOMP_COMPACT;
-    if (rfbm & bv & XCR0_AVX)
-        TRY(x86_mem_read(cpu, in->seg, (lin + XS_AVX) & cpu->lin_mask, image + XS_AVX,
+    if (!place && rfbm & bv & XCR0_AVX)
+        TRY(x86_mem_read(cpu, in->seg, (lin + XS_AVX) & cpu->lin_mask, copy + XS_AVX,
                          16 * vector_count(cpu)));
     u32 mxcsr = (u32)get(image, XS_MXCSR, 4);
     bool load_mxcsr = compact ? rfbm & bv & XCR0_SSE : rfbm & (XCR0_SSE | XCR0_AVX);
