@@ -25,9 +25,11 @@ static u8 *leave_by_link(struct gen *g)
     return g->calls ? e_call(&g->e) : e_jmp(&g->e);
 }
 
+/* Whoever has this page has the target, too. Not so where an instruction may cross into the next
+ * page: such a block has no links, but the jump cache knows it. */
 static bool in_page(s64 target)
 {
-    return target >= 0 && target < PAGE_BYTES;
+    return target >= 0 && target <= PAGE_BYTES - X86_INSN_MAX;
 }
 
 /* A loop must notice what other threads ask of this vCPU. Flags are saved. */
@@ -118,7 +120,7 @@ static void goto_far(struct gen *g, s64 target)
 
     g->ended = true;
     flags_save(g);
-    if (target < 0)
+    if (target <= (s64)g->off)
         attention_check(g, target);
     e_align_rel32(e, 8);
     e_rm(e, W32, 0x81, 7, CELL(link_gen)); /* cmp dword gs:[link_gen], imm32 */
@@ -300,7 +302,7 @@ static bool gen_loop(struct gen *g)
  * cache. */
 static bool has_shadow(const struct gen *g)
 {
-    return g->code64 && g->linking && g->off + g->in->len < PAGE_BYTES;
+    return g->code64 && g->linking && in_page((s64)g->off + g->in->len);
 }
 
 /* The return address, which is in g->spare, on the shadow stack, too. From here on the block is
