@@ -1,5 +1,5 @@
 /* exceptions.S - exception vectors, error codes and saved RIP in 64-bit mode (SDM vol. 3 6.15)
- * expected: 41 checks passed */
+ * expected: 68 checks passed */
 #include "guest.inc"
 
     .code64
@@ -31,7 +31,32 @@ main:
     USER(PF, PF_U | PF_P, user_kernel_read)
     mov $0x200000, %eax
     CHECK(exc_cr2, %rax)
+    /* A fault saves the flags that it found, also where code begins that overwrites them. */
+    movl $3, rounds
+1:  call flags_at_faults
+    decl rounds
+    jnz 1b
     ret
+
+/* CF PF AF SF, then to the instruction by way of a register. */
+#define WITH_FLAGS(insn...) \
+    lea 96f(%rip), %rbx; xor %esi, %esi; cmp $1, %esi; jmp *%rbx; 96: insn; xor %esi, %esi
+#define CHECK_FLAGS mov exc_flags, %rax; and $0x8d5, %eax; CHECK(%rax, $0x95)
+flags_at_faults:
+    mov $0x8000000000000000, %rdi
+    mov $1, %ecx
+    EXPECT(GP, 0, WITH_FLAGS(rep stosb))
+    CHECK_FLAGS
+    mov $-1, %ecx
+    EXPECT(GP, 0, WITH_FLAGS(rdmsr))
+    CHECK_FLAGS
+    xor %ecx, %ecx
+    EXPECT(DE, 0, WITH_FLAGS(div %ecx))
+    CHECK_FLAGS
+    ret
+
+    .section .bss
+rounds: .skip 4
 
     .section .user, "ax"
 user_int50:

@@ -166,6 +166,20 @@ static bool has_mem(const struct x86_insn *in)
     return false;
 }
 
+/* Whether C may execute the instruction, and then a fault saves the flags. */
+static bool may_leave(const struct x86_insn *in)
+{
+    switch (in->mnemonic) {
+    case ZYDIS_MNEMONIC_PUSH:
+    case ZYDIS_MNEMONIC_POP:
+    case ZYDIS_MNEMONIC_LEAVE:
+    case ZYDIS_MNEMONIC_DIV:
+    case ZYDIS_MNEMONIC_IDIV: return true;
+    case ZYDIS_MNEMONIC_LEA: return false;
+    default: return has_mem(in) || !insn_writes_known(in);
+    }
+}
+
 /* What the block does with the flags it is entered with. */
 static enum first_use first_use(const struct gen *g, const struct run *r)
 {
@@ -173,9 +187,7 @@ static enum first_use first_use(const struct gen *g, const struct run *r)
         const struct x86_insn *in = &r->insn[i];
         if (in->kind != X86_KIND_INT || in->flags & X86_INSN_ENDS_BLOCK)
             return insn_is_jcc(in) ? USE_READS : USE_SAVES;
-        if ((has_mem(in) && in->mnemonic != ZYDIS_MNEMONIC_LEA) ||
-            in->mnemonic == ZYDIS_MNEMONIC_PUSH || in->mnemonic == ZYDIS_MNEMONIC_POP ||
-            in->mnemonic == ZYDIS_MNEMONIC_LEAVE)
+        if (may_leave(in))
             return USE_SAVES;
         if (in->flags_read)
             return USE_READS;
