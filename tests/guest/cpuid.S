@@ -95,6 +95,23 @@ main:
     CR4_SET(0x10000)
     EXPECT(NONE, 0, rdfsbase %rax)
     EXPECT(GP, 0, mov $0x8000000000000000, %rax; wrgsbase %rax)
+    mov $0x0000334455667788, %rbx
+    wrfsbase %rbx
+    rdfsbase %rax
+    CHECK(%rax, %rbx)
+    wrfsbase %ebx
+    mov %ebx, %ebx
+    rdfsbase %rax
+    CHECK(%rax, %rbx)
+    lea lucky(%rip), %rbx
+    wrfsbase %rbx
+    mov %fs:0, %rax
+    CHECK(%rax, $0x1234567)
+    mov $0x1122334455667788, %rax /* 16 bits of a register leave the others */
+    mov %fs, %ax
+    shr $16, %rax
+    mov $0x112233445566, %rbx
+    CHECK(%rax, %rbx)
     CR4_CLEAR(0x10000)
 1:
     /* CR4 bits that CPUID does not announce are reserved. */
@@ -149,6 +166,8 @@ main:
     CHECK(%rcx, $0x1234)
 1:  ret
 
+    .section .rodata
+lucky: .quad 0x1234567
     .section .bss
 scratch: .skip 8
     .section .user, "ax"

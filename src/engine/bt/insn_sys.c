@@ -223,9 +223,14 @@ static bool gen_mov_from_sreg(struct gen *g)
     struct hmem sel = cell(VOFF(cpu.s.seg) + sizeof(struct x86_seg) * in->op[1].reg +
                            offsetof(struct x86_seg, sel));
 
-    if (o->kind == X86_OPND_REG) {
-        if (o->size < 4)
+    if (o->kind == X86_OPND_REG && o->size == 2) {
+        if (host_reg(o->reg) == H_NONE)
             return false;
+        e1(e, 0x66);
+        e_load(e, W32, host_reg(o->reg), sel); /* mov r16, gs:[sel] */
+        return true;
+    }
+    if (o->kind == X86_OPND_REG) {
         e1(e, 0x65);
         EBYTES(e, "\x0f\xb7"); /* movzx eax, word gs:[sel] */
         e_modrm_mem(e, H_RAX, &sel);
@@ -292,6 +297,32 @@ static bool gen_rdtsc(struct gen *g, bool aux)
     return true;
 }
 
+/* WRFSBASE and WRGSBASE. */
+static bool gen_write_base(struct gen *g, unsigned seg)
+{
+    const struct x86_operand *o = &g->in->op[0];
+    unsigned w = o->size == 8 ? W64 : W32, from = host_reg(o->reg);
+    struct emit *e = &g->e;
+
+    if (!g->code64)
+        return false;
+    flags_save(g);
+    test_cell(g, VOFF(cpu.s.cr4), CR4_FSGSBASE);
+    exec_if(g, CC_E);
+    if (from == H_NONE)
+        e_load(e, w, H_RAX, cell(GPR_OFF(o->reg)));
+    else
+        e_mov(e, w, H_RAX, from);
+    e_mov(e, W64, H_R10, H_RAX);
+    EBYTES(e, "\x49\xc1\xe2\x10\x49\xc1\xfa\x10"); /* shl r10, 16; sar r10, 16 */
+    e_rr(e, W64, 0x39, H_RAX, H_R10);
+    exec_if(g, CC_NE); /* not canonical */
+    e_store(e, W64, cell(VOFF(cpu.s.seg) + sizeof(struct x86_seg) * seg +
+                         offsetof(struct x86_seg, base)), H_RAX);
+    e_store(e, W64, cell(VOFF(cpu.seg_base) + 8u * seg), H_RAX);
+    return true;
+}
+
 static bool gen_direction(struct gen *g, bool set)
 {
     flags_save(g);
@@ -320,6 +351,8 @@ bool gen_sys(struct gen *g)
     case ZYDIS_MNEMONIC_RDTSCP: return gen_rdtsc(g, true);
     case ZYDIS_MNEMONIC_RDFSBASE: return gen_read_base(g, X86_FS);
     case ZYDIS_MNEMONIC_RDGSBASE: return gen_read_base(g, X86_GS);
+    case ZYDIS_MNEMONIC_WRFSBASE: return gen_write_base(g, X86_FS);
+    case ZYDIS_MNEMONIC_WRGSBASE: return gen_write_base(g, X86_GS);
     default: return false;
     }
 }
