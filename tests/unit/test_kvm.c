@@ -411,6 +411,7 @@ static void live_run(struct live *l, const u8 *code, size_t len, struct x86_stat
     s->seg[X86_CS].sel = 0;
     s->seg[X86_CS].base = 0;
     s->rip = 0x1000;
+    s->activity = X86_ACTIVE;
     assert_ok(engine_kvm.vcpu_set_state(l->v, s, &e), e);
     engine_kvm.vcpu_run(l->v, &exit);
     if (exit.reason != VCPU_EXIT_HALTED)
