@@ -34,6 +34,7 @@ struct string_list {
 /* Fields as options.def names them; zero when not given. */
 struct options {
     const char *engine, *kernel, *initrd, *append, *cpu, *bios, *script, *workdir, *console, *bt;
+    const char *irqchip;
     const char *vsock, *save, *at, *restore, *profile;
     struct string_list env, debugcon, share, disk, net, port, publish;
     u64 memory, cpus, timeout_ms, debug_exit, lockstep;

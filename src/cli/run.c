@@ -59,9 +59,16 @@ static const char *bt_option(const struct options *o)
 
 static int check_tuning(const struct options *o, struct err *e)
 {
+    bool kvm = !o->engine || !strcmp(o->engine, "auto") || !strcmp(o->engine, "kvm");
+    enum irqchip_choice irqchip;
     struct bt_config ignored;
     const char *name = bt_option(o);
 
+    if (irqchip_parse(o->irqchip, &irqchip, e))
+        return -EINVAL;
+    if (irqchip == IRQCHIP_ENGINE && !kvm)
+        return err_set(e, EINVAL, "option --irqchip kernel is for engine kvm, not for %s",
+                       o->engine);
     if (!name)
         return 0;
     if (o->engine && strcmp(o->engine, "auto") && strcmp(o->engine, "bt"))
@@ -245,6 +252,8 @@ static int configure(struct run *r, struct err *e)
         return err_set(e, EINVAL, "option --%s: engine %s was chosen", bt_option(o),
                        r->engine->name);
     if (o->bt && tuning_parse(o->bt, &r->cfg.bt, e))
+        return -EINVAL;
+    if (irqchip_parse(o->irqchip, &r->cfg.irqchip, e))
         return -EINVAL;
     r->cfg.bt.lockstep = (unsigned)o->lockstep;
     if (o->profile && open_profile(r, e))

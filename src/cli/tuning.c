@@ -1,4 +1,4 @@
-/* tuning.c - the value of --bt: KEY=VALUE,... for the binary translator */
+/* tuning.c - the values of --bt (KEY=VALUE,... for the binary translator) and --irqchip */
 #include "cli/tuning.h"
 
 #include <errno.h>
@@ -70,4 +70,18 @@ int tuning_parse(const char *text, struct bt_config *bt, struct err *e)
             return rc;
         text = end + 1;
     }
+}
+
+int irqchip_parse(const char *text, enum irqchip_choice *out, struct err *e)
+{
+    *out = IRQCHIP_AUTO;
+    if (!text)
+        return 0;
+    if (!strcmp(text, "kernel"))
+        *out = IRQCHIP_ENGINE;
+    else if (!strcmp(text, "user"))
+        *out = IRQCHIP_MACHINE;
+    else
+        return err_set(e, EINVAL, "option --irqchip: '%s' is neither kernel nor user", text);
+    return 0;
 }

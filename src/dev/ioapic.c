@@ -1,4 +1,4 @@
-/* ioapic.c - I/O APIC (Intel 82093AA 290566, with the EOI register of version 20h) and MSI */
+/* ioapic.c - I/O APIC (Intel 82093AA 290566) and MSI */
 #include "dev/ioapic.h"
 
 #include <errno.h>
@@ -6,13 +6,12 @@
 
 #define REG_SELECT 0x00
 #define REG_WINDOW 0x10
-#define REG_EOI    0x40
 
 #define IDX_ID          0x00
 #define IDX_VERSION     0x01
 #define IDX_ARBITRATION 0x02
 #define IDX_TABLE       0x10
-#define VERSION         ((GSI_COUNT - 1u) << 16 | 0x20)
+#define VERSION         ((GSI_COUNT - 1u) << 16 | 0x11)
 
 /* Redirection entry: 63-56 destination | 16 mask | 15 level-triggered | 14 remote IRR
  * (read-only) | 13 active low | 12 delivery status (read-only, always idle) | 11 logical | 10-8
@@ -147,7 +146,6 @@ static void ioapic_write(void *dev, u64 off, unsigned size, u64 val)
         if (size == 4) /* the window takes whole dwords only */
             write_window(io, (u32)val);
         break;
-    case REG_EOI: ioapic_eoi(io, (u8)val); break;
     default: break;
     }
 }

@@ -225,7 +225,7 @@ void lapic_eoi(struct lapic *l)
         return;
     clear_bit(l->isr, (u8)vector);
     lapic_update(l);
-    if (test_bit(l->tmr, (u8)vector) && !(l->svr & SVR_NO_EOI_BROADCAST))
+    if (test_bit(l->tmr, (u8)vector))
         l->wiring.eoi(l->wiring.ctx, (u8)vector);
 }
 

@@ -114,7 +114,6 @@ extern const struct snap_desc lapic_snap;
 #define LVT_TIMER_PERIODIC   (1u << 17)
 #define LVT_TIMER_DEADLINE   (2u << 17)
 #define SVR_ENABLE           BIT(8)
-#define SVR_NO_EOI_BROADCAST BIT(12)
 #define ESR_SEND_ILLEGAL     BIT(5)
 #define ESR_RECEIVE_ILLEGAL  BIT(6)
 #define ESR_ILLEGAL_REGISTER BIT(7)

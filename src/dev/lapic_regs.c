@@ -29,9 +29,10 @@ enum reg {
     REG_SELF_IPI = 0x3f /* x2APIC only, write-only */
 };
 
-/* Version: 24 EOI broadcast suppression | 23-16 highest LVT entry | 7-0 14h: integrated APIC */
-#define VERSION         (BIT(24) | (LVT_COUNT - 1) << 16 | 0x14)
-#define SVR_WRITABLE    (0x3ffu | SVR_NO_EOI_BROADCAST)
+/* Version: 23-16 highest LVT entry | 7-0 14h: integrated APIC. EOI broadcasts cannot be suppressed
+ * (bit 24), as KVM's local APICs beside an IOAPIC of KVM's. */
+#define VERSION         ((LVT_COUNT - 1) << 16 | 0x14)
+#define SVR_WRITABLE    0x3ffu
 #define DIVIDE_WRITABLE 0xbu
 /* ICR low: 19-18 shorthand | 15 trigger | 14 level | 12 delivery status (always idle) | 11
  * logical | 10-8 mode | 7-0 vector */

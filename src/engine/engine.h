@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "base/types.h"
+#include "engine/irqchip.h"
 #include "mem/bus.h"
 #include "mem/mem.h"
 #include "x86/state.h"
@@ -56,6 +57,7 @@ struct engine_vm_config {
     const struct x86_cpuid_model *cpuid; /* lives as long as the VM */
     const char *script;                  /* engine script: the program text; else NULL */
     struct bt_config bt;
+    enum irqchip_choice irqchip;
     struct clock *clock;                       /* engine script steps it; others ignore it */
     void (*step)(struct clock *clock, u64 ns); /* engine script: how; others ignore it */
 };
@@ -117,6 +119,11 @@ struct engine {
      * anything. */
     void (*vcpu_get_state)(struct engine_vcpu *v, struct x86_state *s);
     int (*vcpu_set_state)(struct engine_vcpu *v, const struct x86_state *s, struct err *e);
+
+    /* The VM's interrupt controllers, where the engine has its own and cfg->irqchip lets it use
+     * them; they live as long as the VM. NULL: the machine's chips serve, through vcpu_env. May be
+     * NULL. */
+    const struct engine_irqchip *(*irqchip)(struct engine_vm *vm);
 
     /* Adds engine counters to the text of --stats; may be NULL. */
     void (*stats)(struct engine_vm *vm, void (*emit)(void *arg, const char *name, u64 value),

@@ -30,6 +30,7 @@ void machine_run(struct machine *m, struct machine_outcome *out)
     struct err e = {0};
     int rc = 0;
 
+    rc = pc_irqchip_start(m->pc, &e);
     for (unsigned i = 0; i < m->cpus && !rc; i++)
         rc = vcpu_start(&m->vcpu[i], &e);
     if (!rc) {
@@ -75,15 +76,23 @@ void machine_throttle(struct machine *m, bool on)
 
 void machine_pause(struct machine *m)
 {
+    struct err e = {0};
+
     park(m, 1);
     for (unsigned i = 0; i < m->cpus; i++)
         vcpu_wait_parked(&m->vcpu[i]);
     devices_pause(m);
+    if (pc_irqchip_stop(m->pc, &e))
+        machine_end(m, MACHINE_FAILED, 0, &e);
     clock_pause(m->clock);
 }
 
 void machine_resume(struct machine *m)
 {
+    struct err e = {0};
+
+    if (pc_irqchip_start(m->pc, &e))
+        machine_end(m, MACHINE_FAILED, 0, &e);
     clock_resume(m->clock);
     devices_resume(m);
     park(m, -1);
@@ -185,7 +194,7 @@ int machine_load(struct machine *m, const void *data, size_t len, struct err *e)
     for (unsigned i = 0; i < m->cpus && !rc; i++) {
         struct vcpu *v = &m->vcpu[i];
 
-        v->wait_sipi = v->saved.activity == X86_WAIT_SIPI;
+        v->wait_sipi = !m->irqchip && v->saved.activity == X86_WAIT_SIPI;
         rc = m->engine->vcpu_set_state(v->engine, &v->saved, e);
     }
     return rc;

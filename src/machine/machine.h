@@ -53,7 +53,8 @@ struct machine_share {
 
 struct machine_config {
     const struct engine *engine;
-    struct bt_config bt;   /* engine bt: tuning */
+    struct bt_config bt; /* engine bt: tuning */
+    enum irqchip_choice irqchip;
     const char *cpu_model; /* NULL: the best of ours that the host can execute */
     unsigned cpus;         /* 1..VCPUS_MAX */
     u64 ram_bytes;

@@ -65,12 +65,13 @@ struct machine {
     struct serial *serial[MACHINE_SERIALS];
     struct machine_port port[CONSOLE_PORTS_MAX];
     struct virtio_balloon *balloon; /* NULL: there is none */
-    struct iothread *port_io; /* NULL: there are no ports */
+    struct iothread *port_io;       /* NULL: there are no ports */
     struct e820_map map;
     u64 ram_bytes;
     unsigned cpus;
     int debug_exit_port; /* as configured, for snapshots */
     bool testdev;
+    bool irqchip;      /* interrupt controllers are the engine's: so are HLT, INIT and SIPI */
     struct vcpu *vcpu; /* cpus of them */
 
     pthread_mutex_t end_mutex; /* innermost */

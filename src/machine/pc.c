@@ -140,6 +140,18 @@ static int claim_all(struct pc *pc, struct err *e)
     return ret ? ret : claim_debug(pc, e);
 }
 
+void pc_unclaim(struct pc *pc, struct bus *bus, u64 base)
+{
+    for (unsigned i = 0; i < pc->n_claims; i++) {
+        if (pc->claims[i].bus != bus || pc->claims[i].base != base)
+            continue;
+        int ret = bus_del(bus, base);
+        ASSERT(ret == 0);
+        pc->claims[i] = pc->claims[--pc->n_claims];
+        return;
+    }
+}
+
 static void unclaim_all(struct pc *pc)
 {
     while (pc->n_claims) {

@@ -115,6 +115,14 @@ u8 pc_cmos_get(struct pc *pc, u8 index);
  * BARs. They must outlive the board. */
 struct pci_bus *pc_pci(struct pc *pc);
 
+/* An engine's interrupt controllers take the place of the board's from start to stop; attach comes
+ * before the first start, once. `chip` and `vm` outlive all calls but pc_destroy. start and stop:
+ * no vCPU runs, no lock of the board is held; repeated ones and those without a chip do nothing. On
+ * failure the board is as before. */
+void pc_irqchip_attach(struct pc *pc, const struct engine_irqchip *chip, struct engine_vm *vm);
+must_check int pc_irqchip_start(struct pc *pc, struct err *e);
+must_check int pc_irqchip_stop(struct pc *pc, struct err *e);
+
 /* Snapshots. Fills up to n items and returns how many there are; they live as long as the board.
  * Calls of snap_save/snap_load over them go between begin and end, which take and drop every
  * lock of the board in order; vCPUs are stopped and the clock paused. Guest time is one of the

@@ -29,16 +29,49 @@ static bool asserted(const struct pc *pc, unsigned gsi)
 
 /* GSI n drives IRn of the 8259 pair, whose IR2 is the cascade, and pin n of the IOAPIC; but the
  * timer's GSI 0 arrives at pin 2, as the MADT says. */
+static bool has_pic_input(unsigned gsi)
+{
+    return gsi < 16 && gsi != PC_GSI_PIT_OVERRIDE;
+}
+
+static unsigned ioapic_pin(unsigned gsi)
+{
+    return gsi == PC_GSI_PIT ? PC_GSI_PIT_OVERRIDE : gsi;
+}
+
+static bool pin_level(const struct pc *pc, unsigned pin)
+{
+    return asserted(pc, pin) || (pin == PC_GSI_PIT_OVERRIDE && asserted(pc, PC_GSI_PIT));
+}
+
 static void drive_locked(struct pc *pc, unsigned gsi)
 {
+    unsigned pin = ioapic_pin(gsi);
+
     ASSERT(lock_held(&pc->irq_lock));
-    if (gsi < 16 && gsi != PC_GSI_PIT_OVERRIDE)
+    if (pc->irqchip_runs) {
+        if (has_pic_input(gsi))
+            pc->irqchip->line(pc->irqchip_vm, IRQCHIP_PIC, gsi, asserted(pc, gsi));
+        pc->irqchip->line(pc->irqchip_vm, IRQCHIP_IOAPIC, pin, pin_level(pc, pin));
+        return;
+    }
+    if (has_pic_input(gsi))
         pic_set(&pc->pic, gsi, asserted(pc, gsi));
-    if (gsi == PC_GSI_PIT || gsi == PC_GSI_PIT_OVERRIDE)
-        ioapic_set(&pc->ioapic, PC_GSI_PIT_OVERRIDE,
-                   asserted(pc, PC_GSI_PIT) || asserted(pc, PC_GSI_PIT_OVERRIDE));
-    else
-        ioapic_set(&pc->ioapic, gsi, asserted(pc, gsi));
+    ioapic_set(&pc->ioapic, pin, pin_level(pc, pin));
+}
+
+void pc_irq_levels(struct pc *pc)
+{
+    ASSERT(lock_held(&pc->irq_lock));
+    pc->ioapic.level = 0;
+    pc->pic.chip[0].level = pc->pic.chip[1].level = 0;
+    for (unsigned gsi = 0; gsi < GSI_COUNT; gsi++) {
+        if (!asserted(pc, gsi))
+            continue;
+        pc->ioapic.level |= BIT(ioapic_pin(gsi));
+        if (has_pic_input(gsi))
+            pc->pic.chip[gsi / 8].level |= (u8)BIT(gsi % 8);
+    }
 }
 
 static void set_source_locked(struct pc *pc, enum pc_source src, unsigned gsi, bool level)
@@ -254,6 +287,8 @@ static void sipi(void *ctx, unsigned id, u8 vector)
 
 bool pc_msi(struct pc *pc, u64 addr, u32 data)
 {
+    if (__atomic_load_n(&pc->irqchip_runs, __ATOMIC_SEQ_CST))
+        return pc->irqchip->msi(pc->irqchip_vm, addr, data);
     bool taken = pc_irq_enter(pc);
     bool ok = msi_deliver(&pc->apics, addr, data);
     pc_irq_leave(pc, taken);
@@ -263,7 +298,9 @@ bool pc_msi(struct pc *pc, u64 addr, u32 data)
 void pc_nmi(struct pc *pc)
 {
     bool taken = pc_irq_enter(pc);
-    for (unsigned i = 0; i < pc->apics.cpus && !pc->rtc.nmi_masked; i++)
+    if (pc->irqchip_runs && !pc->rtc.nmi_masked)
+        pc->irqchip->nmi(pc->irqchip_vm);
+    for (unsigned i = 0; i < pc->apics.cpus && !pc->rtc.nmi_masked && !pc->irqchip_runs; i++)
         lapic_pulse_lint1(pc->apics.cpu[i]);
     pc_irq_leave(pc, taken);
 }
@@ -293,8 +330,8 @@ static void wires_loaded(void *obj)
     pc_irq_leave(pc, taken);
 }
 
-const struct snap_desc pc_wires_snap = {"wires", 1, sizeof(struct pc_wires), wires_fields,
-                                        wires_check, wires_loaded, NULL};
+const struct snap_desc pc_wires_snap = {
+    "wires", 1, sizeof(struct pc_wires), wires_fields, wires_check, wires_loaded, NULL};
 
 /* ---- life ---- */
 

@@ -83,7 +83,7 @@
 #define PC_GSI_PCI_ODD 11
 #define PC_GSI_HPET_FIRST 20 /* 20..23 and 2, 8: what HPET timers may be routed to */
 
-#define PC_IOAPIC_VERSION 0x20
+#define PC_IOAPIC_VERSION 0x11
 /* HPET table: event timer block id (vendor 8086h, legacy capable, 64 bit, 3 timers, revision 1). */
 #define PC_HPET_TIMERS 3
 #define PC_HPET_ID (0x80860000u | (1u << 15) | (1u << 13) | ((PC_HPET_TIMERS - 1u) << 8) | 1u)

@@ -20,7 +20,7 @@
 #include "machine/pc.h"
 #include "machine/pc_map.h"
 
-#define PC_SERIALS 4
+#define PC_SERIALS    4
 #define PC_CLAIMS_MAX 48
 
 /* Who can assert a GSI: each has a bit of its own, and the line is their OR. */
@@ -101,6 +101,10 @@ struct pc {
     struct pvpanic pvpanic;
     struct testdev testdev;
 
+    const struct engine_irqchip *irqchip; /* NULL: the board's chips serve always */
+    struct engine_vm *irqchip_vm;
+    bool irqchip_runs; /* lines and messages go to it; changed under irq_lock, read atomically */
+
     struct pc_time time;
     bool a20_kbd, a20_fast;
     struct pc_claim claims[PC_CLAIMS_MAX];
@@ -123,6 +127,12 @@ struct hpet_host pc_hpet_host(struct pc *pc);
 bool pc_irq_enter(struct pc *pc);
 void pc_irq_leave(struct pc *pc, bool taken);
 void pc_set_source(struct pc *pc, enum pc_source src, unsigned gsi, bool level);
+
+/* Makes the levels at the controllers' inputs those of the wires, and nothing else of it. */
+void pc_irq_levels(struct pc *pc);
+
+/* pc.c: takes one of the board's regions off its bus. */
+void pc_unclaim(struct pc *pc, struct bus *bus, u64 base);
 
 /* pc_pci.c */
 void pc_pci_create(struct pc *pc);

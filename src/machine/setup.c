@@ -172,6 +172,23 @@ static int make_board(struct machine *m, const struct machine_config *cfg, struc
     return rc ? rc : devices_create(m, cfg, e);
 }
 
+static int take_irqchip(struct machine *m, const struct machine_config *cfg, struct err *e)
+{
+    const struct engine_irqchip *chip = m->engine->irqchip ? m->engine->irqchip(m->vm) : NULL;
+
+    if (!chip && cfg->irqchip == IRQCHIP_ENGINE)
+        return err_set(e, EINVAL,
+                       "engine %s has no interrupt controllers of its own: use --irqchip user",
+                       m->engine->name);
+    if (!chip)
+        return 0;
+    m->irqchip = true;
+    pc_irqchip_attach(m->pc, chip, m->vm);
+    for (unsigned i = 0; i < m->cpus; i++)
+        m->vcpu[i].wait_sipi = false;
+    return 0;
+}
+
 static int make_vcpus(struct machine *m, const struct machine_config *cfg, struct err *e)
 {
     struct engine_vm_config vm = {
@@ -181,6 +198,7 @@ static int make_vcpus(struct machine *m, const struct machine_config *cfg, struc
         .cpuid = &m->cpuid,
         .script = cfg->script,
         .bt = cfg->bt,
+        .irqchip = cfg->irqchip,
         .clock = m->clock,
         .step = clock_step,
     };
@@ -191,7 +209,7 @@ static int make_vcpus(struct machine *m, const struct machine_config *cfg, struc
         m->vcpu[i].env.random = host_random;
         rc = m->engine->vcpu_create(m->vm, i, &m->vcpu[i].env, &m->vcpu[i].engine, e);
     }
-    return rc;
+    return rc ? rc : take_irqchip(m, cfg, e);
 }
 
 /* The map for a firmware, which asks for it under this name: RAM only, as struct e820entry. */

@@ -1,7 +1,7 @@
 #!/bin/sh
 # cross.sh - a guest at work moves from engine to engine by snapshots, and checks itself
 #
-# usage: cross.sh RING3 KERNEL INITRD ENGINE...
+# usage: cross.sh RING3 KERNEL INITRD ENGINE[:IRQCHIP]...
 #
 # The guest boots under the first engine; each following one goes on where the one before was stopped
 # in the middle of the work. Under the last it works to its end. INITRD has tests/snap/verify as
@@ -62,7 +62,8 @@ while [ "$1" != end ]; do
         shift
     done
     shift
-    "$ring3" run -q -e "$engine" "$@" </dev/null >"$tmp/out" 2>&1 &
+    case $engine in *:*) set -- --irqchip "${engine#*:}" "$@" ;; esac
+    "$ring3" run -q -e "${engine%%:*}" "$@" </dev/null >"$tmp/out" 2>&1 &
     pid=$!
     wait_for $pid "$tmp/out" || { kill $pid 2>/dev/null; give_up "no progress"; }
     if [ "$next" != end ]; then

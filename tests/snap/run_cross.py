@@ -3,8 +3,8 @@
 
 usage: run_cross.py RING3 GUEST_DIR
 
-With a KVM that is fit for guests in all six directions among kvm, bt and interp, else between the
-other two. Output is TAP.
+With a KVM that is fit for guests in all six directions among kvm, bt and interp, and between the
+kernel's interrupt controllers and ours; else between the other two engines. Output is TAP.
 """
 import json
 import os
@@ -30,7 +30,7 @@ def main():
         return 0
     reason = kvm_reason(ring3)
     engines = ["bt", "interp", "bt"] if reason else \
-        ["kvm", "bt", "interp", "kvm", "interp", "bt", "kvm"]
+        ["kvm", "bt", "interp", "kvm", "interp", "bt", "kvm:user", "kvm", "kvm:user", "bt"]
     with tempfile.TemporaryDirectory() as tmp:
         initrd = os.path.join(tmp, "initrd")
         subprocess.run([sys.executable, MKINITRD, "--base", base, "--out", initrd,

@@ -362,7 +362,7 @@ struct live {
 static struct live *live_open(void)
 {
     struct live *l = calloc(1, sizeof(*l));
-    struct engine_vm_config cfg = {.cpuid = &l->model};
+    struct engine_vm_config cfg = {.cpuid = &l->model, .irqchip = IRQCHIP_MACHINE};
     struct err e = {0};
 
     if (access("/dev/kvm", R_OK | W_OK)) {

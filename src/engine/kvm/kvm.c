@@ -151,6 +151,8 @@ static int build(struct engine_vm *vm, struct err *e)
     if (!rc)
         rc = load_sizes(vm, e);
     if (!rc)
+        rc = kvm_irqchip_init(vm, e);
+    if (!rc)
         rc = kvm_msr_init(vm, e);
     if (rc)
         return rc;
@@ -193,6 +195,7 @@ static void vcpu_destroy(struct engine_vcpu *v)
 {
     if (!v)
         return;
+    v->vm->vcpu[v->id] = NULL;
     if (v->run)
         munmap(v->run, v->vm->run_bytes);
     if (v->fd >= 0)
@@ -225,6 +228,8 @@ static int init_cpu(struct engine_vcpu *v)
                               .code_ctx = v};
     x86_cpu_init(v->cpu, &vm->ops, &v->world, vm->cfg.cpuid);
     v->cpu->apic_id = v->id;
+    if (vm->irqchip && v->id)
+        v->cpu->s.activity = X86_WAIT_SIPI;
     return 0;
 }
 
@@ -271,6 +276,7 @@ static int vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_env 
         vcpu_destroy(v);
         return err_set(e, -rc, "engine kvm: cannot create vCPU %u: %s", id, strerror(-rc));
     }
+    vm->vcpu[id] = v;
     *out = v;
     return 0;
 }
@@ -331,5 +337,6 @@ const struct engine engine_kvm = {
     .vcpu_attention = attention,
     .vcpu_get_state = get_state,
     .vcpu_set_state = set_state,
+    .irqchip = kvm_irqchip,
     .stats = stats,
 };

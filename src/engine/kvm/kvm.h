@@ -32,6 +32,9 @@ struct engine_vm {
     u64 xcomponents;                /* XCR0 bits of the XSAVE images */
     u32 tsc_khz, host_khz;          /* of guests: 1 GHz where the host can scale */
 
+    bool irqchip;                        /* interrupt controllers are the kernel's */
+    struct engine_vcpu *vcpu[VCPUS_MAX]; /* by id; NULL: none */
+
     struct x86_ops ops; /* world_ops, with NMIs that came back from the kernel */
     bool listening;     /* to mem */
 
@@ -64,12 +67,15 @@ struct engine_vcpu {
     struct world world;
     bool in_kernel;
     bool unfinished; /* the kernel waits for KVM_RUN to complete an access that we answered */
-    bool halted;     /* HLT executed, while in_kernel */
+    bool halted;     /* HLT executed, while in_kernel; never with the kernel's irqchip */
     bool open;       /* while in_kernel: an interrupt can be injected now */
     u32 nmis;        /* taken back from the kernel, to be delivered first */
     u32 tsc_gen;     /* tsc_base that the kernel's offset was made for */
     u64 tsc_base;    /* vm->tsc_base then */
-    u64 apic_base;   /* as the kernel has it: not the guest's, whose local APIC is ours */
+    u64 apic_base;   /* as the kernel has it: the guest's only with the kernel's irqchip */
+    u64 cr8;         /* with the kernel's irqchip, while not in_kernel */
+    u64 deadline;    /* of the kernel's local APIC, to be set with the TSC; vcpu_env.tsc, 0: none */
+    bool lint1;      /* a pulse came; atomic */
     bool failed;     /* state could not be moved: err says why; the vCPU will not run */
     struct err err;
 
@@ -120,6 +126,14 @@ u64 kvm_tsc_now(struct engine_vcpu *v); /* the guest's TSC */
 /* state.c: the whole state between cpu->s and the kernel. 0 or -errno with *e set. */
 must_check int kvm_state_out(struct engine_vcpu *v, struct err *e);
 must_check int kvm_state_in(struct engine_vcpu *v, struct err *e);
+
+/* irqchip.c: makes the kernel's interrupt controllers, as cfg.irqchip wants; sets vm->irqchip. */
+must_check int kvm_irqchip_init(struct engine_vm *vm, struct err *e);
+const struct engine_irqchip *kvm_irqchip(struct engine_vm *vm);
+bool kvm_irqchip_msr(u32 msr); /* one of the local APIC's */
+void kvm_irqchip_ops(struct x86_ops *ops);
+void kvm_irqchip_lint1(struct engine_vcpu *v);
+int kvm_irqchip_deadline_in(struct engine_vcpu *v);
 
 /* exits.c: answers the exit in v->run. */
 enum kvm_next { NEXT_RUN, NEXT_HALT, NEXT_SHUTDOWN, NEXT_STEP, NEXT_FAILED };

@@ -30,6 +30,9 @@ static const struct {
 /* What guests reach without an exit: the above, and what moves by other ways or holds nothing. */
 static const u32 direct[] = {0x010, 0x049, 0xc0000080, 0xc0000100, 0xc0000101};
 
+/* The same of the kernel's local APIC; no filter is asked for those of the x2APIC. */
+static const u32 apic[] = {0x01b, MSR_TSC_DEADLINE};
+
 #define LIST_MAX 4096 /* of the kernel's list */
 
 static struct kvm_msr_list *kernel_list(int kvm)
@@ -85,6 +88,8 @@ static int set_filter(struct engine_vm *vm)
         allow(low, high, vm->msr[i]);
     for (unsigned i = 0; i < ARRAY_SIZE(direct); i++)
         allow(low, high, direct[i]);
+    for (unsigned i = 0; vm->irqchip && i < ARRAY_SIZE(apic); i++)
+        allow(low, high, apic[i]);
     rc = kvm_ioctl(vm->fd, KVM_ENABLE_CAP, &cap);
     return rc ? rc : kvm_ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &f);
 }
@@ -208,7 +213,9 @@ void kvm_msr_exit(struct engine_vcpu *v)
     int rc;
 
     kvm_count(v->vm, STAT_MSR);
-    if (run->exit_reason == KVM_EXIT_X86_RDMSR) {
+    if (v->vm->irqchip && kvm_irqchip_msr(msr)) {
+        rc = -EINVAL; /* it has them, and refused */
+    } else if (run->exit_reason == KVM_EXIT_X86_RDMSR) {
         val = 0;
         rc = msr == MSR_TSC_DEADLINE ? deadline_read(v, &val) : x86_msr_read(v->cpu, msr, &val);
         run->msr.data = val;

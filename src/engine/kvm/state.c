@@ -51,6 +51,10 @@ static int get_sregs(struct engine_vcpu *v, struct x86_state *s)
     }
     if (rc)
         return rc;
+    if (v->vm->irqchip) {
+        v->apic_base = k.apic_base;
+        v->cr8 = k.cr8;
+    }
     kvm_to_sregs(&k, s);
     if (k.flags & KVM_SREGS2_FLAGS_PDPTRS_VALID)
         memcpy(s->pdpte, k.pdptrs, sizeof(s->pdpte));
@@ -71,6 +75,21 @@ static int get_fpu(struct engine_vcpu *v, struct x86_state *s)
     rc = kvm_ioctl(v->fd, KVM_GET_XCRS, &c);
     if (!rc && c.nr_xcrs)
         s->xcr0 = c.xcrs[0].value;
+    return rc;
+}
+
+/* INIT and SIPI that arrived are executed by asking, so this comes before all else. */
+static int get_activity(struct engine_vcpu *v, u8 *activity)
+{
+    struct kvm_mp_state mp = {.mp_state = KVM_MP_STATE_RUNNABLE};
+    int rc = v->vm->irqchip ? kvm_ioctl(v->fd, KVM_GET_MP_STATE, &mp) : 0;
+
+    switch (mp.mp_state) {
+    case KVM_MP_STATE_HALTED: *activity = X86_HALTED; break;
+    case KVM_MP_STATE_UNINITIALIZED:
+    case KVM_MP_STATE_INIT_RECEIVED: *activity = X86_WAIT_SIPI; break;
+    default: *activity = v->halted ? X86_HALTED : X86_ACTIVE; break;
+    }
     return rc;
 }
 
@@ -99,6 +118,7 @@ int kvm_state_out(struct engine_vcpu *v, struct err *e)
     struct kvm_regs regs;
     struct kvm_debugregs debug;
     struct kvm_vcpu_events events;
+    u8 activity;
     int rc;
 
     if (!v->in_kernel)
@@ -107,7 +127,9 @@ int kvm_state_out(struct engine_vcpu *v, struct err *e)
     if (rc)
         return rc;
     kvm_count(v->vm, STAT_STATE_OUT);
-    rc = kvm_tsc_out(v);
+    rc = get_activity(v, &activity);
+    if (!rc)
+        rc = kvm_tsc_out(v);
     s = v->cpu->s;
     if (!rc)
         rc = kvm_ioctl(v->fd, KVM_GET_REGS, &regs);
@@ -120,7 +142,7 @@ int kvm_state_out(struct engine_vcpu *v, struct err *e)
         return failed(e, rc, "reading a processor's state");
     kvm_to_debugregs(&debug, &s);
     kvm_to_events(&events, &s);
-    s.activity = v->halted ? X86_HALTED : X86_ACTIVE;
+    s.activity = activity;
     rc = x86_state_check(&s, e);
     if (rc)
         return rc;
@@ -143,7 +165,7 @@ static int set_sregs(struct engine_vcpu *v, const struct x86_state *s)
     struct kvm_sregs old = {0};
 
     kvm_from_sregs(s, &k);
-    k.cr8 = v->env->cr8_read(v->env->ctx);
+    k.cr8 = v->cpu->ops->cr8_read(&v->world);
     if (pae_paging(s)) {
         k.flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
         memcpy(k.pdptrs, s->pdpte, sizeof(k.pdptrs));
@@ -164,10 +186,19 @@ static int set_fpu(struct engine_vcpu *v, const struct x86_state *s)
     return rc ? rc : kvm_ioctl(v->fd, KVM_SET_XSAVE, &x);
 }
 
+static u32 mp_state(u32 activity)
+{
+    switch (activity) {
+    case X86_HALTED: return KVM_MP_STATE_HALTED;
+    case X86_WAIT_SIPI: return KVM_MP_STATE_INIT_RECEIVED;
+    default: return KVM_MP_STATE_RUNNABLE;
+    }
+}
+
 int kvm_state_in(struct engine_vcpu *v, struct err *e)
 {
     const struct x86_state *s = &v->cpu->s;
-    struct kvm_mp_state mp = {.mp_state = KVM_MP_STATE_RUNNABLE};
+    struct kvm_mp_state mp = {.mp_state = mp_state(s->activity)};
     struct kvm_regs regs;
     struct kvm_debugregs debug;
     struct kvm_vcpu_events events;
@@ -177,12 +208,14 @@ int kvm_state_in(struct engine_vcpu *v, struct err *e)
     kvm_from_regs(s, &regs);
     kvm_from_debugregs(s, &debug);
     kvm_from_events(s, &events);
+    events.nmi.pending = (u8)MIN(v->nmis, 2u);
+    v->nmis = 0;
     rc = set_sregs(v, s);
     if (rc)
         return failed(e, rc, "the kernel refuses a processor's system registers");
     if ((rc = kvm_ioctl(v->fd, KVM_SET_REGS, &regs)) || (rc = set_fpu(v, s)))
         return failed(e, rc, "the kernel refuses a processor's registers");
-    if ((rc = kvm_msr_in(v, s)) || (rc = kvm_tsc_in(v)) ||
+    if ((rc = kvm_msr_in(v, s)) || (rc = kvm_tsc_in(v)) || (rc = kvm_irqchip_deadline_in(v)) ||
         (rc = kvm_ioctl(v->fd, KVM_SET_DEBUGREGS, &debug)) ||
         (rc = kvm_ioctl(v->fd, KVM_SET_VCPU_EVENTS, &events)))
         return failed(e, rc, "the kernel refuses a processor's state");

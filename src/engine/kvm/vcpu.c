@@ -40,15 +40,19 @@ static void enter_thread(struct engine_vcpu *v)
     __atomic_store_n(&v->tid, tid, __ATOMIC_SEQ_CST);
 }
 
-/* CR8 and what the kernel says of interrupts are exchanged with every run. */
+/* CR8 and what the kernel says of interrupts are exchanged with every run, when the interrupt
+ * controllers are the machine's. */
 int kvm_run_once(struct engine_vcpu *v)
 {
     struct kvm_run *run = v->run;
-    u64 cr8 = v->env->cr8_read(v->env->ctx);
+    u64 cr8;
     int rc;
 
-    run->cr8 = cr8;
     kvm_count(v->vm, STAT_RUNS);
+    if (v->vm->irqchip)
+        return ioctl(v->fd, KVM_RUN, NULL) < 0 ? -errno : 0;
+    cr8 = v->env->cr8_read(v->env->ctx);
+    run->cr8 = cr8;
     rc = ioctl(v->fd, KVM_RUN, NULL) < 0 ? -errno : 0;
     if (run->cr8 != cr8)
         v->env->cr8_write(v->env->ctx, run->cr8);
@@ -63,6 +67,10 @@ static void inject_nmis(struct engine_vcpu *v)
     if (!(__atomic_load_n(&v->look, __ATOMIC_SEQ_CST) & LOOK_EVENT))
         return;
     __atomic_fetch_and(&v->look, ~LOOK_EVENT, __ATOMIC_SEQ_CST);
+    if (v->vm->irqchip) {
+        kvm_irqchip_lint1(v);
+        return;
+    }
     for (unsigned i = 0; i < NMIS_MAX && v->env->nmi_take(v->env->ctx); i++) {
         v->halted = false;
         kvm_count(v->vm, STAT_NMIS);
@@ -73,8 +81,11 @@ static void inject_nmis(struct engine_vcpu *v)
 static void inject_irq(struct engine_vcpu *v)
 {
     const struct vcpu_env *env = v->env;
-    bool pending = env->irq_pending(env->ctx);
+    bool pending;
 
+    if (v->vm->irqchip)
+        return;
+    pending = env->irq_pending(env->ctx);
     if (pending && v->open) {
         int vector = env->irq_ack(env->ctx);
         struct kvm_interrupt irq = {.irq = (u32)vector};
@@ -100,10 +111,11 @@ bool kvm_nmi_take(void *w)
     return true;
 }
 
-static enum kvm_next next_of(int rc)
+/* With the kernel's interrupt controllers HLT is spent in the kernel. */
+static enum kvm_next next_of(const struct engine_vcpu *v, int rc)
 {
     switch (rc) {
-    case X86_HALT: return NEXT_HALT;
+    case X86_HALT: return v->vm->irqchip ? NEXT_RUN : NEXT_HALT;
     case X86_SHUTDOWN: return NEXT_SHUTDOWN;
     default: return NEXT_RUN;
     }
@@ -118,8 +130,8 @@ static enum kvm_next enter_kernel(struct engine_vcpu *v, struct err *e)
     rc = x86_boundary(v->cpu);
     if (rc == X86_KICKED)
         return NEXT_RUN;
-    if (rc)
-        return next_of(rc);
+    if (rc && !(rc == X86_HALT && v->vm->irqchip))
+        return next_of(v, rc);
     return kvm_state_in(v, e) ? NEXT_FAILED : NEXT_RUN;
 }
 
@@ -141,7 +153,7 @@ static enum kvm_next step(struct engine_vcpu *v, struct err *e)
         kvm_count(v->vm, STAT_STEPS);
         rc = interp_step(v->cpu);
     }
-    return next_of(rc);
+    return next_of(v, rc);
 }
 
 /* ---- the loop ---- */

@@ -1,0 +1,476 @@
+/* test_kvm_irqchip.c - engine kvm with the kernel's interrupt controllers: their state, and a small
+ * guest that they interrupt */
+#include "unit.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#include "engine/kvm/chips.h"
+#include "engine/kvm/kvm.h"
+
+/* ---- conversion ---- */
+
+static u64 noise = 1;
+
+static u64 some(void)
+{
+    noise = noise * 6364136223846793005ull + 1442695040888963407ull;
+    return noise >> 13 ^ noise << 29;
+}
+
+static void local_apics(void **state)
+{
+    for (unsigned n = 0; n < 1000; n++) {
+        struct irqchip_lapic l = {.base = 0xfee00900}, back = {.base = 0xfee00900};
+        struct kvm_lapic_state k;
+
+        l.tpr = some() & 0xff;
+        l.ldr = some() & 0xff000000;
+        l.dfr = (u32)some() | 0x0fffffff;
+        l.svr = some() & 0x3ff;
+        l.esr = some() & 0xff;
+        l.icr = some() & 0xff000000000ccfffull & ~BIT64(12);
+        for (unsigned i = 0; i < IRQCHIP_LVTS; i++)
+            l.lvt[i] = some() & 0x1a7ff;
+        l.lvt[0] = (some() & 0x100ff) | 1u << 17; /* periodic */
+        for (unsigned i = 0; i < 8; i++) {
+            l.irr[i] = (u32)some() & (i ? ~0u : 0xffff0000);
+            l.isr[i] = (u32)some() & (i ? ~0u : 0xffff0000);
+            l.tmr[i] = (u32)some();
+        }
+        l.divide = some() & 0xb;
+        l.initial = (u32)some();
+        l.count = l.initial / 3;
+        kvm_from_lapic(&l, &k);
+        kvm_to_lapic(&k, &back);
+        assert_memory_equal(&back, &l, sizeof(l));
+    }
+}
+
+/* A count that ran out does not run out again in the kernel; one that ran out there is not lost. */
+static void one_shots(void **state)
+{
+    struct irqchip_lapic l = {.initial = 1000, .lvt = {0x45}}, back = {.base = 0};
+    struct kvm_lapic_state k;
+    u32 initial;
+
+    kvm_from_lapic(&l, &k);
+    memcpy(&initial, k.regs + 0x380, sizeof(initial));
+    assert_int_equal(initial, 0);
+    memset(k.regs + 0x390, 0, 4);
+    memcpy(k.regs + 0x380, &l.initial, 4);
+    kvm_to_lapic(&k, &back);
+    assert_int_equal(back.irr[2], BIT(5));
+    assert_int_equal(back.count, 0);
+    /* Masked, it has no interrupt to lose; in x2APIC mode LDR and DFR are not the register's. */
+    l.lvt[0] |= BIT(16);
+    kvm_from_lapic(&l, &k);
+    memcpy(k.regs + 0x380, &l.initial, 4);
+    memset(k.regs + 0x0d0, 0xff, 4);
+    back = (struct irqchip_lapic){.base = BIT(10) | BIT(11)};
+    kvm_to_lapic(&k, &back);
+    assert_int_equal(back.irr[2], 0);
+    assert_int_equal(back.ldr, 0);
+}
+
+static void ioapics(void **state)
+{
+    struct irqchip_ioapic io = {.id = 3, .select = 0x21, .level = 0xffffff}, back = {.id = 0};
+    struct kvm_ioapic_state k;
+
+    for (unsigned i = 0; i < GSI_COUNT; i++) {
+        io.entry[i] = some() & 0xff0000000001efffull;
+        if (!(io.entry[i] & BIT(15)))
+            io.entry[i] &= ~BIT64(14);
+    }
+    kvm_from_ioapic(&io, &k);
+    assert_int_equal(k.irr, 0); /* the kernel would make edges of them */
+    k.redirtbl[5].bits |= BIT(12);
+    kvm_to_ioapic(&k, &back);
+    io.level = 0;
+    assert_memory_equal(&back, &io, sizeof(io));
+}
+
+static void pics(void **state)
+{
+    for (unsigned n = 0; n < 1000; n++) {
+        struct irqchip_pic p = {.level = (u8)some(), .elcr = some() & 0xde}, back = {.level = 0};
+        struct kvm_pic_state k = {0};
+
+        p.edge = (u8)some() & (u8)~p.elcr;
+        p.isr = (u8)some();
+        p.imr = (u8)some();
+        p.base = some() & 0xf8;
+        p.icw4 = (some() & 0x12) | 1;
+        p.init = (u8)(n % 4 ? n % 4 + 1 : 0);
+        p.top = n & 7;
+        p.need_icw4 = n & 8;
+        p.read_isr = n & 16;
+        p.poll = n & 32;
+        p.special = n & 64;
+        p.rotate_aeoi = n & 128;
+        kvm_from_pic(&p, &k);
+        assert_int_equal(k.irr, p.edge | (p.level & p.elcr));
+        kvm_to_pic(&k, &back);
+        p.level = 0;
+        assert_memory_equal(&back, &p, sizeof(p));
+    }
+}
+
+/* ---- a guest in real mode on the host's KVM, whatever it is ---- */
+
+static u64 now_ns(void *ctx)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
+}
+
+static int no_msr_read(void *ctx, u32 msr, u64 *val)
+{
+    return -ENOENT;
+}
+
+static int no_msr_write(void *ctx, u32 msr, u64 val)
+{
+    return -ENOENT;
+}
+
+static const struct vcpu_env env = {
+    .tsc = now_ns, .msr_read = no_msr_read, .msr_write = no_msr_write};
+
+#define VECTOR     0x40
+#define PIC_VECTOR 0x50 /* input 3 */
+#define PORT       0x80
+
+/* STI, HLT for ever; the handlers say who they are. */
+static const u8 code[] = {0xfb, 0xf4, 0xeb, 0xfd};
+static const u8 handler[] = {0xb0, VECTOR, 0xe6, PORT, 0xcf};
+static const u8 pic_handler[] = {0xb0, PIC_VECTOR + 3, 0xe6, PORT, 0xcf};
+
+struct live {
+    struct mem *mem;
+    struct bus *pio, *mmio;
+    struct x86_cpuid_model model;
+    struct engine_vm *vm;
+    struct engine_vcpu *v;
+    const struct engine_irqchip *chip;
+    struct irqchip_state s;
+    pthread_t thread;
+    struct vcpu_exit exit;
+    unsigned seen[256]; /* bytes written to PORT; atomic */
+};
+
+static u64 port_read(void *dev, u64 off, unsigned size)
+{
+    return 0;
+}
+
+static void port_write(void *dev, u64 off, unsigned size, u64 val)
+{
+    struct live *l = dev;
+
+    __atomic_fetch_add(&l->seen[val & 0xff], 1, __ATOMIC_SEQ_CST);
+}
+
+static const struct region_ops port_ops = {port_read, port_write, 1, 1, 1, 1, true};
+
+static void put(struct live *l, u64 gpa, const void *data, size_t len)
+{
+    struct err e = {0};
+
+    assert_ok(mem_write(l->mem, gpa, data, len), e);
+}
+
+static void fill_memory(struct live *l)
+{
+    static const u32 at[2] = {0x2000, 0x3000};
+
+    put(l, 0x1000, code, sizeof(code));
+    put(l, at[0], handler, sizeof(handler));
+    put(l, at[1], pic_handler, sizeof(pic_handler));
+    put(l, VECTOR * 4, &at[0], 4);
+    put(l, (PIC_VECTOR + 3) * 4, &at[1], 4);
+}
+
+/* Power-on state, but enabled, and the 8259 pair set up. */
+static void fill_chips(struct irqchip_state *s)
+{
+    memset(s, 0, sizeof(*s));
+    s->lapic[0] = (struct irqchip_lapic){.base = 0xfee00900, .dfr = ~0u, .svr = 0x1ff};
+    for (unsigned i = 0; i < IRQCHIP_LVTS; i++)
+        s->lapic[0].lvt[i] = BIT(16);
+    s->lapic[0].lvt[3] = 7 << 8; /* LINT0: ExtINT */
+    s->lapic[0].lvt[4] = 4 << 8; /* LINT1: NMI */
+    for (unsigned i = 0; i < GSI_COUNT; i++)
+        s->ioapic.entry[i] = BIT64(16);
+    s->pic[0] = (struct irqchip_pic){.imr = 0xf7, .base = PIC_VECTOR, .icw4 = 1};
+    s->pic[1] = (struct irqchip_pic){.imr = 0xff, .base = 0x70, .icw4 = 1};
+}
+
+/* Or skips the test, when there is no KVM. */
+static struct live *live_open(void)
+{
+    struct live *l = calloc(1, sizeof(*l));
+    struct engine_vm_config cfg = {.cpuid = &l->model, .irqchip = IRQCHIP_ENGINE};
+    struct region r = {PORT, 1, &port_ops, l, NULL, "port"};
+    struct x86_state s;
+    struct err e = {0};
+
+    if (access("/dev/kvm", R_OK | W_OK)) {
+        free(l);
+        print_message("# SKIP no /dev/kvm to try on\n");
+        skip();
+    }
+    assert_ok(x86_cpuid_model(&l->model, "ring3-v2", 1, &e), e);
+    assert_ok(engine_kvm.cpuid_limit(&l->model, &e), e);
+    assert_ok(mem_create(&l->mem, &e), e);
+    assert_ok(mem_add_ram(l->mem, 0, 0x10000, &e), e);
+    assert_ok(bus_create(&l->pio, "PIO", 0x10000, &e), e);
+    assert_ok(bus_create(&l->mmio, "MMIO", BIT64(40), &e), e);
+    assert_ok(bus_add(l->pio, &r, &e), e);
+    cfg.mem = l->mem;
+    cfg.pio = l->pio;
+    cfg.mmio = l->mmio;
+    assert_ok(engine_kvm.vm_create(&cfg, &l->vm, &e), e);
+    assert_ok(engine_kvm.vcpu_create(l->vm, 0, &env, &l->v, &e), e);
+    l->chip = engine_kvm.irqchip(l->vm);
+    assert_non_null(l->chip);
+    fill_memory(l);
+    fill_chips(&l->s);
+    x86_state_reset(&s, false);
+    s.seg[X86_CS].sel = 0;
+    s.seg[X86_CS].base = 0;
+    s.rip = 0x1000;
+    s.gpr[X86_RSP] = 0x8000;
+    assert_ok(engine_kvm.vcpu_set_state(l->v, &s, &e), e);
+    return l;
+}
+
+/* Backends that emulate end interrupts by themselves. */
+static bool live_fit(void)
+{
+    return engine_kvm.probe(NULL) == ENGINE_WORKS;
+}
+
+static void live_close(struct live *l)
+{
+    engine_kvm.vcpu_destroy(l->v);
+    engine_kvm.vm_destroy(l->vm);
+    bus_destroy(l->pio);
+    bus_destroy(l->mmio);
+    mem_destroy(l->mem);
+    free(l);
+}
+
+static void *thread(void *arg)
+{
+    struct live *l = arg;
+
+    engine_kvm.vcpu_run(l->v, &l->exit);
+    return NULL;
+}
+
+static void live_start(struct live *l)
+{
+    struct err e = {0};
+
+    assert_ok(l->chip->set(l->vm, &l->s, &e), e);
+    assert_int_equal(pthread_create(&l->thread, NULL, thread, l), 0);
+}
+
+/* Once it sleeps in HLT, which takes a backend that emulates some time. */
+static void live_stop(struct live *l)
+{
+    struct err e = {0};
+
+    usleep(20000);
+    engine_kvm.vcpu_kick(l->v);
+    pthread_join(l->thread, NULL);
+    if (l->exit.reason != VCPU_EXIT_KICKED)
+        fail_msg("exit %d: %s", l->exit.reason, l->exit.err.msg);
+    assert_ok(l->chip->get(l->vm, &l->s, &e), e);
+}
+
+/* Waits for the nth interrupt of that vector; fails after seconds. */
+static void wait_for(struct live *l, unsigned vector, unsigned n)
+{
+    for (unsigned i = 0; i < 5000; i++) {
+        if (__atomic_load_n(&l->seen[vector], __ATOMIC_SEQ_CST) >= n)
+            return;
+        usleep(1000);
+    }
+    fail_msg("no interrupt %#x", vector);
+}
+
+/* HLT is spent in the kernel; a message ends it; what is in service comes out and goes in again. */
+static void messages(void **state)
+{
+    struct live *l = live_open();
+    struct x86_state s;
+
+    live_start(l);
+    usleep(20000);
+    assert_true(l->chip->msi(l->vm, 0xfee00000, VECTOR));
+    wait_for(l, VECTOR, 1);
+    live_stop(l);
+    engine_kvm.vcpu_get_state(l->v, &s);
+    assert_int_equal(s.activity, X86_HALTED);
+    assert_int_equal(l->s.lapic[0].irr[VECTOR / 32], 0);
+    if (!live_fit()) {
+        live_close(l);
+        return;
+    }
+    assert_int_equal(l->s.lapic[0].isr[VECTOR / 32], BIT(VECTOR % 32));
+    /* In service, it holds back its like, which waits over another stop. */
+    live_start(l);
+    assert_true(l->chip->msi(l->vm, 0xfee00000, VECTOR));
+    live_stop(l);
+    assert_int_equal(l->seen[VECTOR], 1);
+    assert_int_equal(l->s.lapic[0].irr[VECTOR / 32], BIT(VECTOR % 32));
+    l->s.lapic[0].isr[VECTOR / 32] = 0;
+    live_start(l);
+    wait_for(l, VECTOR, 2);
+    live_stop(l);
+    assert_false(l->chip->msi(l->vm, 0xfee05000, VECTOR)); /* nobody there */
+    live_close(l);
+}
+
+/* A level entry sends once until its EOI, whatever stops lie between; an edge entry makes no
+ * interrupt of a line that was up already. */
+static void lines_of_the_ioapic(void **state)
+{
+    struct live *l = live_open();
+
+    l->s.ioapic.entry[5] = VECTOR;
+    live_start(l);
+    l->chip->line(l->vm, IRQCHIP_IOAPIC, 5, true);
+    wait_for(l, VECTOR, 1);
+    live_stop(l);
+    l->s.ioapic.level = BIT(5);
+    memset(l->s.lapic[0].isr, 0, sizeof(l->s.lapic[0].isr));
+    live_start(l);
+    live_stop(l);
+    assert_int_equal(l->seen[VECTOR], 1);
+    if (!live_fit()) {
+        live_close(l);
+        return;
+    }
+    l->s.ioapic.entry[5] = BIT64(16);
+    l->s.ioapic.entry[6] = VECTOR | BIT(15);
+    l->s.ioapic.level = BIT(6);
+    live_start(l);
+    wait_for(l, VECTOR, 2);
+    live_stop(l);
+    assert_int_equal(l->s.ioapic.entry[6], VECTOR | BIT(15) | BIT(14));
+    assert_int_equal(l->s.lapic[0].tmr[VECTOR / 32], BIT(VECTOR % 32));
+    memset(l->s.lapic[0].isr, 0, sizeof(l->s.lapic[0].isr));
+    live_start(l); /* remote IRR holds it back */
+    live_stop(l);
+    assert_int_equal(l->seen[VECTOR], 2);
+    live_close(l);
+}
+
+static void lines_of_the_pic(void **state)
+{
+    struct live *l = live_open();
+
+    live_start(l);
+    l->chip->line(l->vm, IRQCHIP_PIC, 3, true);
+    wait_for(l, PIC_VECTOR + 3, 1);
+    live_stop(l);
+    assert_int_equal(l->s.pic[0].isr, BIT(3));
+    assert_int_equal(l->s.pic[0].edge, 0);
+    /* Still up, it makes no edge; a latched one does. */
+    l->s.pic[0].isr = 0;
+    l->s.pic[0].level = BIT(3);
+    live_start(l);
+    live_stop(l);
+    assert_int_equal(l->seen[PIC_VECTOR + 3], 1);
+    l->s.pic[0].level = BIT(3);
+    l->s.pic[0].edge = BIT(3);
+    live_start(l);
+    wait_for(l, PIC_VECTOR + 3, 2);
+    live_stop(l);
+    live_close(l);
+}
+
+/* A deadline and a count are armed as they go in, and say what is left as they come out. */
+static void timers(void **state)
+{
+    struct live *l = live_open();
+
+    l->s.lapic[0].lvt[0] = 2u << 17 | VECTOR;
+    l->s.lapic[0].deadline = now_ns(NULL) + 2000000;
+    live_start(l);
+    wait_for(l, VECTOR, 1);
+    live_stop(l);
+    assert_int_equal(l->s.lapic[0].deadline, 0);
+
+    l->s.lapic[0].deadline = now_ns(NULL) + 100000000000ull;
+    live_start(l);
+    live_stop(l);
+    s64 left = (s64)(l->s.lapic[0].deadline - now_ns(NULL));
+    assert_in_range(left, 90000000000ll, 100000000000ll);
+
+    fill_chips(&l->s);
+    l->s.lapic[0].lvt[0] = 1u << 17 | VECTOR; /* periodic, 3 ms, in the middle of a period */
+    l->s.lapic[0].divide = 0xb;
+    l->s.lapic[0].initial = 3000000;
+    l->s.lapic[0].count = 1000000;
+    live_start(l);
+    wait_for(l, VECTOR, 2);
+    live_stop(l);
+    assert_int_equal(l->s.lapic[0].initial, 3000000);
+    assert_in_range(l->s.lapic[0].count, 1, 3000000);
+    live_close(l);
+}
+
+/* A mode other than the one before keeps its count. */
+static void timer_modes(void **state)
+{
+    struct live *l = live_open();
+
+    l->s.lapic[0].lvt[0] = 2u << 17 | VECTOR;
+    live_start(l);
+    live_stop(l);
+    l->s.lapic[0].lvt[0] = VECTOR;
+    l->s.lapic[0].initial = l->s.lapic[0].count = 1000000000;
+    live_start(l);
+    live_stop(l);
+    assert_int_equal(l->s.lapic[0].initial, 1000000000);
+    assert_in_range(l->s.lapic[0].count, 1, 1000000000);
+    live_close(l);
+}
+
+/* What the machine asks for is what it gets. */
+static void choices(void **state)
+{
+    struct live *l = live_open();
+    struct engine_vm_config cfg = {.cpuid = &l->model,
+                                   .mem = l->mem,
+                                   .pio = l->pio,
+                                   .mmio = l->mmio,
+                                   .irqchip = IRQCHIP_MACHINE};
+    struct engine_vm *vm;
+    struct err e = {0};
+
+    assert_ok(engine_kvm.vm_create(&cfg, &vm, &e), e);
+    assert_null(engine_kvm.irqchip(vm));
+    engine_kvm.vm_destroy(vm);
+    live_close(l);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(local_apics),      cmocka_unit_test(one_shots),
+        cmocka_unit_test(ioapics),          cmocka_unit_test(pics),
+        cmocka_unit_test(messages),         cmocka_unit_test(lines_of_the_ioapic),
+        cmocka_unit_test(lines_of_the_pic), cmocka_unit_test(timers),
+        cmocka_unit_test(timer_modes),      cmocka_unit_test(choices),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
