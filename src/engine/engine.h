@@ -125,6 +125,11 @@ struct engine {
      * NULL. */
     const struct engine_irqchip *(*irqchip)(struct engine_vm *vm);
 
+    /* From a call with `on` until one with the same and !on, a guest's write to this MMIO address
+     * adds 1 to eventfd `fd` and goes nowhere else. -errno: writes reach the bus as before; some
+     * may in any case. Any thread, any locks. May be NULL. */
+    int (*ioeventfd)(struct engine_vm *vm, u64 gpa, int fd, bool on);
+
     /* Adds engine counters to the text of --stats; may be NULL. */
     void (*stats)(struct engine_vm *vm, void (*emit)(void *arg, const char *name, u64 value),
                   void *arg);

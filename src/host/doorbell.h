@@ -12,7 +12,10 @@ struct doorbell {
     bool rung; /* atomic: fn has not begun since the last ring */
 };
 
-/* fn(arg) runs on the loop thread after one or more rings. 0 or -errno. Main thread. */
+/* Whoever adds to the eventfd rings too: the kernel, for a guest that writes to an address
+ * (engine.h, ioeventfd).
+ *
+ * fn(arg) runs on the loop thread after one or more rings. 0 or -errno. Main thread. */
 must_check int doorbell_open(struct doorbell *d, struct loop *loop, void (*fn)(void *arg),
                              void *arg, struct err *e);
 /* Afterwards fn does not run any more; nobody rings. Not from fn. */

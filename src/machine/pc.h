@@ -115,11 +115,14 @@ u8 pc_cmos_get(struct pc *pc, u8 index);
  * BARs. They must outlive the board. */
 struct pci_bus *pc_pci(struct pc *pc);
 
-/* An engine's interrupt controllers take the place of the board's from start to stop; attach comes
- * before the first start, once. `chip` and `vm` outlive all calls but pc_destroy. start and stop:
- * no vCPU runs, no lock of the board is held; repeated ones and those without a chip do nothing. On
- * failure the board is as before. */
-void pc_irqchip_attach(struct pc *pc, const struct engine_irqchip *chip, struct engine_vm *vm);
+/* What an engine can do by itself for the board: kicks of virtio devices, and interrupt controllers
+ * in the place of the board's: returns whether it has these. Once, before the first vCPU runs. */
+bool pc_engine_attach(struct pc *pc, const struct engine *engine, struct engine_vm *vm);
+/* No vCPU runs any more, all devices are there still; afterwards the VM may go. */
+void pc_engine_detach(struct pc *pc);
+/* The engine's interrupt controllers serve from start to stop. No vCPU runs, no lock of the board
+ * is held; repeated calls and those without such controllers do nothing. On failure the board is
+ * as before. */
 must_check int pc_irqchip_start(struct pc *pc, struct err *e);
 must_check int pc_irqchip_stop(struct pc *pc, struct err *e);
 

@@ -51,8 +51,8 @@ static void drive_locked(struct pc *pc, unsigned gsi)
     ASSERT(lock_held(&pc->irq_lock));
     if (pc->irqchip_runs) {
         if (has_pic_input(gsi))
-            pc->irqchip->line(pc->irqchip_vm, IRQCHIP_PIC, gsi, asserted(pc, gsi));
-        pc->irqchip->line(pc->irqchip_vm, IRQCHIP_IOAPIC, pin, pin_level(pc, pin));
+            pc->irqchip->line(pc->engine_vm, IRQCHIP_PIC, gsi, asserted(pc, gsi));
+        pc->irqchip->line(pc->engine_vm, IRQCHIP_IOAPIC, pin, pin_level(pc, pin));
         return;
     }
     if (has_pic_input(gsi))
@@ -288,7 +288,7 @@ static void sipi(void *ctx, unsigned id, u8 vector)
 bool pc_msi(struct pc *pc, u64 addr, u32 data)
 {
     if (__atomic_load_n(&pc->irqchip_runs, __ATOMIC_SEQ_CST))
-        return pc->irqchip->msi(pc->irqchip_vm, addr, data);
+        return pc->irqchip->msi(pc->engine_vm, addr, data);
     bool taken = pc_irq_enter(pc);
     bool ok = msi_deliver(&pc->apics, addr, data);
     pc_irq_leave(pc, taken);
@@ -299,7 +299,7 @@ void pc_nmi(struct pc *pc)
 {
     bool taken = pc_irq_enter(pc);
     if (pc->irqchip_runs && !pc->rtc.nmi_masked)
-        pc->irqchip->nmi(pc->irqchip_vm);
+        pc->irqchip->nmi(pc->engine_vm);
     for (unsigned i = 0; i < pc->apics.cpus && !pc->rtc.nmi_masked && !pc->irqchip_runs; i++)
         lapic_pulse_lint1(pc->apics.cpu[i]);
     pc_irq_leave(pc, taken);

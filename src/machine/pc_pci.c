@@ -1,4 +1,7 @@
 /* pc_pci.c - the board's PCI bus: its place on the buses and its interrupt pins */
+#include <string.h>
+
+#include "base/log.h"
 #include "machine/pc_priv.h"
 
 /* Configuration mechanism 1: CONFIG_ADDRESS is bus 23:16, device 15:11, function 10:8, register 7:2
@@ -23,6 +26,16 @@ static bool send_msi(void *ctx, u64 addr, u32 data)
     return pc_msi(ctx, addr, data);
 }
 
+static void set_ioeventfd(void *ctx, u64 gpa, int fd, bool on)
+{
+    struct pc *pc = ctx;
+    int rc = pc->engine->ioeventfd(pc->engine_vm, gpa, fd, on);
+
+    if (rc && on)
+        log_msg(LOG_DEBUG, "engine %s: no eventfd at %#llx: %s", pc->engine->name,
+                (unsigned long long)gpa, strerror(-rc));
+}
+
 void pc_pci_create(struct pc *pc)
 {
     struct pci_host host = {
@@ -30,6 +43,7 @@ void pc_pci_create(struct pc *pc)
         .mmio = pc->cfg.mmio,
         .irq = set_line,
         .msi = send_msi,
+        .ioeventfd = set_ioeventfd,
         .ctx = pc,
         .intx_gsi = {PC_GSI_PCI_EVEN, PC_GSI_PCI_ODD, PC_GSI_PCI_EVEN, PC_GSI_PCI_ODD},
         .mmio_base = PC_PCI_MMIO,

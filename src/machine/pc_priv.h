@@ -101,8 +101,9 @@ struct pc {
     struct pvpanic pvpanic;
     struct testdev testdev;
 
+    const struct engine *engine; /* attached; NULL: none */
+    struct engine_vm *engine_vm;
     const struct engine_irqchip *irqchip; /* NULL: the board's chips serve always */
-    struct engine_vm *irqchip_vm;
     bool irqchip_runs; /* lines and messages go to it; changed under irq_lock, read atomically */
 
     struct pc_time time;

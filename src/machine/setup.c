@@ -172,19 +172,14 @@ static int make_board(struct machine *m, const struct machine_config *cfg, struc
     return rc ? rc : devices_create(m, cfg, e);
 }
 
-static int take_irqchip(struct machine *m, const struct machine_config *cfg, struct err *e)
+static int attach_engine(struct machine *m, const struct machine_config *cfg, struct err *e)
 {
-    const struct engine_irqchip *chip = m->engine->irqchip ? m->engine->irqchip(m->vm) : NULL;
-
-    if (!chip && cfg->irqchip == IRQCHIP_ENGINE)
+    m->irqchip = pc_engine_attach(m->pc, m->engine, m->vm);
+    if (!m->irqchip && cfg->irqchip == IRQCHIP_ENGINE)
         return err_set(e, EINVAL,
                        "engine %s has no interrupt controllers of its own: use --irqchip user",
                        m->engine->name);
-    if (!chip)
-        return 0;
-    m->irqchip = true;
-    pc_irqchip_attach(m->pc, chip, m->vm);
-    for (unsigned i = 0; i < m->cpus; i++)
+    for (unsigned i = 0; i < m->cpus && m->irqchip; i++)
         m->vcpu[i].wait_sipi = false;
     return 0;
 }
@@ -209,7 +204,7 @@ static int make_vcpus(struct machine *m, const struct machine_config *cfg, struc
         m->vcpu[i].env.random = host_random;
         rc = m->engine->vcpu_create(m->vm, i, &m->vcpu[i].env, &m->vcpu[i].engine, e);
     }
-    return rc ? rc : take_irqchip(m, cfg, e);
+    return rc ? rc : attach_engine(m, cfg, e);
 }
 
 /* The map for a firmware, which asks for it under this name: RAM only, as struct e820entry. */
@@ -310,6 +305,8 @@ void machine_destroy(struct machine *m)
         return;
     for (unsigned i = 0; m->vcpu && i < m->cpus; i++)
         vcpu_fini(&m->vcpu[i]);
+    if (m->pc)
+        pc_engine_detach(m->pc);
     if (m->vm)
         m->engine->vm_destroy(m->vm);
     devices_stop(m);

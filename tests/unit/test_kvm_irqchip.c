@@ -3,6 +3,7 @@
 #include "unit.h"
 
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <time.h>
 
 #include "engine/kvm/chips.h"
@@ -444,6 +445,59 @@ static void timer_modes(void **state)
     live_close(l);
 }
 
+static u64 no_read(void *dev, u64 off, unsigned size)
+{
+    return 0;
+}
+
+static void count_write(void *dev, u64 off, unsigned size, u64 val)
+{
+    __atomic_fetch_add((unsigned *)dev, 1, __ATOMIC_SEQ_CST);
+}
+
+static const struct region_ops counter_ops = {no_read, count_write, 1, 8, 1, 8, true};
+
+/* A write to an address signals, and comes to nobody else, until that is taken back. */
+static void events_by_writes(void **state)
+{
+    static const u8 store[] = {0x66, 0xc7, 0x06, 0x00, 0x00, 1, 0, 0, 0, /* mov dword [0], 1 */
+                               0xc7, 0x06, 0x04, 0x00, 1,    0,          /* mov word [4], 1 */
+                               0xfb, 0xf4, 0xeb, 0xed};                  /* sti; hlt; again */
+    struct live *l = live_open();
+    unsigned writes = 0;
+    struct region r = {0x20000, 8, &counter_ops, &writes, NULL, "counter"};
+    int fd[2] = {eventfd(0, EFD_NONBLOCK), eventfd(0, EFD_NONBLOCK)};
+    struct x86_state s;
+    struct err e = {0};
+    u64 count;
+
+    assert_ok(bus_add(l->mmio, &r, &e), e);
+    assert_ok(engine_kvm.ioeventfd(l->vm, 0x20000, fd[0], true), e);
+    assert_ok(engine_kvm.ioeventfd(l->vm, 0x20004, fd[1], true), e);
+    assert_true(engine_kvm.ioeventfd(l->vm, 0x20004, fd[0], true) < 0); /* taken */
+    put(l, 0x1000, store, sizeof(store));
+    engine_kvm.vcpu_get_state(l->v, &s);
+    s.seg[X86_DS].base = 0x20000;
+    assert_ok(engine_kvm.vcpu_set_state(l->v, &s, &e), e);
+    live_start(l);
+    live_stop(l);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(read(fd[i], &count, sizeof(count)), sizeof(count));
+        assert_int_equal(count, 1);
+        assert_ok(engine_kvm.ioeventfd(l->vm, 0x20000 + 4 * i, fd[i], false), e);
+    }
+    assert_int_equal(writes, 0);
+    live_start(l);
+    assert_true(l->chip->msi(l->vm, 0xfee00000, VECTOR));
+    wait_for(l, VECTOR, 1);
+    live_stop(l);
+    assert_int_equal(writes, 2);
+    assert_true(read(fd[0], &count, sizeof(count)) < 0);
+    close(fd[0]);
+    close(fd[1]);
+    live_close(l);
+}
+
 /* What the machine asks for is what it gets. */
 static void choices(void **state)
 {
@@ -469,7 +523,8 @@ int main(void)
         cmocka_unit_test(ioapics),          cmocka_unit_test(pics),
         cmocka_unit_test(messages),         cmocka_unit_test(lines_of_the_ioapic),
         cmocka_unit_test(lines_of_the_pic), cmocka_unit_test(timers),
-        cmocka_unit_test(timer_modes),      cmocka_unit_test(choices),
+        cmocka_unit_test(timer_modes),      cmocka_unit_test(events_by_writes),
+        cmocka_unit_test(choices),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,6 +39,30 @@ static bool send_msi(void *ctx, u64 addr, u32 data)
     return true;
 }
 
+/* Eventfds that writes to an address signal. */
+static struct {
+    u64 gpa;
+    int fd;
+} events[16];
+static unsigned event_count;
+
+static void set_ioeventfd(void *ctx, u64 gpa, int fd, bool on)
+{
+    unsigned i = 0;
+
+    while (i < event_count && events[i].gpa != gpa)
+        i++;
+    if (on) {
+        assert_int_equal(i, event_count);
+        assert_true(event_count < ARRAY_SIZE(events));
+        events[event_count].gpa = gpa;
+        events[event_count++].fd = fd;
+    } else {
+        assert_true(i < event_count && events[i].fd == fd);
+        events[i] = events[--event_count];
+    }
+}
+
 static s64 take_one(struct virtio_dev *v, struct virtq *q, struct virtq_chain *c)
 {
     return 0;
@@ -72,6 +96,7 @@ static int setup(void **state)
     struct pci_host host = {
         .irq = set_line,
         .msi = send_msi,
+        .ioeventfd = set_ioeventfd,
         .intx_gsi = {10, 11, 10, 11},
         .mmio_base = BAR_BASE,
         .mmio_end = 0xe0000000,
@@ -333,6 +358,32 @@ static void msi_one(void **state)
     assert_int_equal(cfg(1, cap + 20, 4), 0);
 }
 
+/* Notification registers of both devices signal, wherever their BARs are, while that is wanted. */
+static void kick_events(void **state)
+{
+    set_cfg(1, PCI_COMMAND, 2, CMD_MEMORY);
+    assert_int_equal(event_count, 0);
+    pci_bus_ioeventfds(&bus, true);
+    assert_int_equal(event_count, 4);
+    assert_int_equal(events[1].gpa, BAR_BASE + 0x3000 + 4);
+    assert_int_equal(events[1].fd, sink[0].v.queue[1].bell.fd);
+    assert_int_equal(events[2].gpa, BAR_BASE + BAR_SIZE + 0x3000);
+    set_cfg(1, PCI_COMMAND, 2, 0);
+    assert_int_equal(event_count, 2);
+    set_cfg(1, PCI_BAR0, 4, 0xc0100000);
+    assert_int_equal(event_count, 2);
+    set_cfg(1, PCI_COMMAND, 2, CMD_MEMORY);
+    assert_int_equal(event_count, 4);
+    assert_int_equal(events[2].gpa, 0xc0103000);
+    set_cfg(1, PCI_BAR0, 4, 0xc0200000); /* moved while it decodes */
+    assert_int_equal(event_count, 4);
+    assert_int_equal(events[3].gpa, 0xc0203004);
+    pci_bus_ioeventfds(&bus, false);
+    assert_int_equal(event_count, 0);
+    set_cfg(2, PCI_COMMAND, 2, 0);
+    assert_int_equal(event_count, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -343,6 +394,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(intx, setup, teardown),
         cmocka_unit_test_setup_teardown(msix, setup, teardown),
         cmocka_unit_test_setup_teardown(msi_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(kick_events, setup, teardown),
     };
 
     return cmocka_run_group_tests_name("pci", tests, NULL, NULL);

@@ -53,10 +53,18 @@ static struct bus *bar_bus(const struct pci_dev *d, unsigned n)
     return d->bar[n].io ? d->bus->host.pio : d->bus->host.mmio;
 }
 
+static void set_ioeventfds(struct pci_dev *d, unsigned n, bool on)
+{
+    if (d->bus->ioeventfds && d->ioeventfds && d->bus->host.ioeventfd)
+        d->ioeventfds(d, n, on);
+}
+
 static void unmap_bar(struct pci_dev *d, unsigned n)
 {
-    if (d->bar[n].mapped)
-        (void)!bus_del(bar_bus(d, n), d->bar[n].base);
+    if (!d->bar[n].mapped)
+        return;
+    set_ioeventfds(d, n, false);
+    (void)!bus_del(bar_bus(d, n), d->bar[n].base);
     d->bar[n].mapped = false;
 }
 
@@ -74,7 +82,9 @@ static void map_bar(struct pci_dev *d, unsigned n)
         return;
     bar->mapped = bus_add(bar_bus(d, n), &r, NULL) == 0;
     bar->base = r.base;
-    if (!bar->mapped)
+    if (bar->mapped)
+        set_ioeventfds(d, n, true);
+    else
         log_guest("%s: BAR %u at %#llx lies over another device", d->name, n,
                   (unsigned long long)r.base);
 }
@@ -83,6 +93,18 @@ static void map_bars(struct pci_dev *d)
 {
     for (unsigned n = 0; n < PCI_BARS; n++)
         map_bar(d, n);
+}
+
+void pci_bus_ioeventfds(struct pci_bus *b, bool on)
+{
+    lock_take(&b->lock);
+    b->ioeventfds = true; /* for taking them back, too */
+    for (unsigned i = 0; i < PCI_SLOTS; i++)
+        for (unsigned n = 0; b->dev[i] && n < PCI_BARS; n++)
+            if (b->dev[i]->bar[n].mapped)
+                set_ioeventfds(b->dev[i], n, on);
+    b->ioeventfds = on;
+    lock_drop(&b->lock);
 }
 
 /* ---- INTx ---- */

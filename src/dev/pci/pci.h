@@ -58,6 +58,9 @@ struct pci_dev {
         bool mapped;
         u64 base; /* while mapped */
     } bar[PCI_BARS];
+    /* Registers the eventfds of BAR n, which lies at bar[n].base, with host.ioeventfd, or takes
+     * them back; may be NULL. The bus's lock is held. */
+    void (*ioeventfds)(struct pci_dev *d, unsigned n, bool on);
 
     /* Bytes of a register behind the header were written; may be NULL. The bus's lock is held. */
     void (*cfg_written)(struct pci_dev *d, unsigned off, unsigned size);
@@ -78,6 +81,9 @@ struct pci_host {
     struct bus *pio, *mmio;
     void (*irq)(void *ctx, unsigned gsi, bool level); /* INTx; repeated equal levels are fine */
     bool (*msi)(void *ctx, u64 addr, u32 data);
+    /* From `on` until off, a guest's writes to this address may signal eventfd `fd` in place of
+     * reaching the bus. Where they do not, and when it is NULL, they reach it. */
+    void (*ioeventfd)(void *ctx, u64 gpa, int fd, bool on);
     void *ctx;
     u8 intx_gsi[4];          /* INTA#..INTD# of slot 0; each further slot is one pin on */
     u64 mmio_base, mmio_end; /* where BARs are put at reset */
@@ -86,6 +92,7 @@ struct pci_host {
 
 struct pci_bus {
     struct pci_host host;
+    bool ioeventfds;  /* host.ioeventfd serves */
     struct lock lock; /* before the devices' and the interrupt lock */
     struct pci_dev *dev[PCI_SLOTS];
     struct pci_dev root; /* the host bridge, in slot 0 */
@@ -98,6 +105,9 @@ void pci_bus_fini(struct pci_bus *b);
 u32 pci_config_read(struct pci_bus *b, unsigned bdf, unsigned off, unsigned size);
 void pci_config_write(struct pci_bus *b, unsigned bdf, unsigned off, unsigned size, u32 val);
 extern const struct region_ops pci_ecam_ops; /* dev = struct pci_bus; locks for itself */
+/* host.ioeventfd serves from now on, or not any longer. Not before all functions are plugged in,
+ * nor after one is gone. */
+void pci_bus_ioeventfds(struct pci_bus *b, bool on);
 /* Power-on state of every function, BARs placed and enabled as a firmware would. The bus's lock may
  * be held. */
 void pci_bus_reset(struct pci_bus *b);

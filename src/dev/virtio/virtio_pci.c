@@ -325,6 +325,18 @@ static void reset(void *ctx)
     take_isr(ctx);
 }
 
+/* ---- kicks without an exit ---- */
+
+static void set_ioeventfds(struct pci_dev *pci, unsigned n, bool on)
+{
+    struct virtio_pci *v = container_of(pci, struct virtio_pci, pci);
+    const struct pci_host *host = &pci->bus->host;
+    u64 at = pci->bar[n].base + OFF_NOTIFY;
+
+    for (unsigned q = 0; q < v->dev->queues; q++)
+        host->ioeventfd(host->ctx, at + (u64)q * NOTIFY_MULTIPLIER, v->dev->queue[q].bell.fd, on);
+}
+
 /* ---- the window in configuration space (4.1.4.9) ---- */
 
 /* Whether the guest has aimed the window at something: BAR 0, 1, 2 or 4 bytes, aligned. */
@@ -415,6 +427,7 @@ int virtio_pci_add(struct virtio_pci *v, struct virtio_dev *dev, struct pci_bus 
     memset(v->pci.writable + v->window_cap + 8, 0xff, 12);
     pci_add_msix(&v->pci, vectors, 0, OFF_MSIX, OFF_PBA);
     pci_add_msi(&v->pci);
+    v->pci.ioeventfds = set_ioeventfds;
     v->pci.cfg_reading = cfg_reading;
     v->pci.cfg_written = cfg_written;
     dev->transport = (struct virtio_transport){signal_queue, signal_config, reset, v};

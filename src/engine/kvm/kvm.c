@@ -338,5 +338,6 @@ const struct engine engine_kvm = {
     .vcpu_get_state = get_state,
     .vcpu_set_state = set_state,
     .irqchip = kvm_irqchip,
+    .ioeventfd = kvm_ioeventfd,
     .stats = stats,
 };

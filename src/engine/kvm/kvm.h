@@ -135,6 +135,9 @@ void kvm_irqchip_ops(struct x86_ops *ops);
 void kvm_irqchip_lint1(struct engine_vcpu *v);
 int kvm_irqchip_deadline_in(struct engine_vcpu *v);
 
+/* eventfd.c: engine.ioeventfd */
+int kvm_ioeventfd(struct engine_vm *vm, u64 gpa, int fd, bool on);
+
 /* exits.c: answers the exit in v->run. */
 enum kvm_next { NEXT_RUN, NEXT_HALT, NEXT_SHUTDOWN, NEXT_STEP, NEXT_FAILED };
 enum kvm_next kvm_exit(struct engine_vcpu *v, struct err *e);

@@ -1,4 +1,4 @@
-/* pc_irqchip.c - an engine's interrupt controllers in the place of the board's, while vCPUs run
+/* pc_engine.c - what an engine does by itself for the board: interrupt controllers, eventfds
  *
  * The board's chips are what is saved, loaded and looked at. As vCPUs start to run their state goes
  * to the engine's, as they stop it comes back; in between lines and messages go there too. */
@@ -130,7 +130,7 @@ int pc_irqchip_start(struct pc *pc, struct err *e)
         return 0;
     lock_take(&pc->irq_lock);
     fill_locked(pc, &s);
-    rc = pc->irqchip->set(pc->irqchip_vm, &s, e);
+    rc = pc->irqchip->set(pc->engine_vm, &s, e);
     if (!rc) {
         for (unsigned i = 0; i < pc->cfg.cpus; i++)
             timer_disarm(&pc->cpu[i].lapic.timer);
@@ -147,7 +147,7 @@ int pc_irqchip_stop(struct pc *pc, struct err *e)
 
     if (!pc->irqchip || !pc->irqchip_runs)
         return 0;
-    rc = pc->irqchip->get(pc->irqchip_vm, &s, e);
+    rc = pc->irqchip->get(pc->engine_vm, &s, e);
     if (rc)
         return rc;
     lock_take(&pc->irq_lock);
@@ -159,13 +159,33 @@ int pc_irqchip_stop(struct pc *pc, struct err *e)
 
 /* ---- life ---- */
 
-void pc_irqchip_attach(struct pc *pc, const struct engine_irqchip *chip, struct engine_vm *vm)
+static void take_irqchip(struct pc *pc)
 {
-    pc->irqchip = chip;
-    pc->irqchip_vm = vm;
+    pc->irqchip = pc->engine->irqchip ? pc->engine->irqchip(pc->engine_vm) : NULL;
+    if (!pc->irqchip)
+        return;
     pc_unclaim(pc, pc->cfg.pio, PC_PORT_PIC_MASTER);
     pc_unclaim(pc, pc->cfg.pio, PC_PORT_PIC_SLAVE);
     pc_unclaim(pc, pc->cfg.pio, PC_PORT_ELCR);
     pc_unclaim(pc, pc->cfg.mmio, PC_IOAPIC_BASE);
     pc_unclaim(pc, pc->cfg.mmio, PC_LAPIC_BASE);
+}
+
+bool pc_engine_attach(struct pc *pc, const struct engine *engine, struct engine_vm *vm)
+{
+    pc->engine = engine;
+    pc->engine_vm = vm;
+    take_irqchip(pc);
+    if (engine->ioeventfd)
+        pci_bus_ioeventfds(&pc->pci, true);
+    return pc->irqchip != NULL;
+}
+
+void pc_engine_detach(struct pc *pc)
+{
+    if (pc->engine && pc->engine->ioeventfd)
+        pci_bus_ioeventfds(&pc->pci, false);
+    pc->irqchip_runs = false;
+    pc->irqchip = NULL;
+    pc->engine = NULL;
 }
