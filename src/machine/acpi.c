@@ -229,7 +229,7 @@ static size_t build_mcfg(struct tables *t)
     if (t->failed)
         return 0;
     put_le64(p + 8, PC_PCI_ECAM);
-    p[8 + 11] = 0xff; /* the last bus */
+    p[8 + 11] = PC_PCI_BUSES - 1; /* the last bus */
     finish(t, at);
     return at;
 }

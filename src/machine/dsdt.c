@@ -119,7 +119,7 @@ static void pci_host(struct aml *a)
     aml_integer(a, 0);
     aml_name(a, "_CRS");
     aml_resources(a);
-    aml_window(a, AML_BUSES, 0, 0xff);
+    aml_window(a, AML_BUSES, 0, PC_PCI_BUSES - 1);
     aml_io(a, PC_PORT_PCI_CONFIG, 8);
     aml_window(a, AML_PORTS, 0, PC_PORT_PCI_CONFIG - 1);
     aml_window(a, AML_PORTS, PC_PORT_PCI_CONFIG + 8, 0xffff);

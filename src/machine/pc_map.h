@@ -9,8 +9,11 @@
 #define PC_RAM_BELOW_4G_MAX 0xc0000000ull /* RAM beyond continues at 4 GiB */
 #define PC_PCI_MMIO 0xc0000000ull         /* ..PC_PCI_MMIO_END: 32-bit BARs */
 #define PC_PCI_MMIO_END 0xe0000000ull     /* first byte after */
-#define PC_PCI_ECAM 0xe0000000ull         /* 256 buses, 256 MiB, when a host bridge offers it */
-#define PC_PCI_ECAM_BYTES 0x10000000ull
+/* One bus, as there is: were there room for 256, Linux would look at each of their slots, by two
+ * exits each. */
+#define PC_PCI_ECAM 0xe0000000ull
+#define PC_PCI_BUSES 1
+#define PC_PCI_ECAM_BYTES (PC_PCI_BUSES * 0x100000ull)
 #define PC_IOAPIC_BASE 0xfec00000ull
 #define PC_IOAPIC_BYTES 0x1000ull
 #define PC_HPET_BASE 0xfed00000ull
