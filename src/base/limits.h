@@ -24,6 +24,7 @@
 #define PCI_MSIX_MAX      64   /* MSI-X vectors of a function */
 #define VIRTQ_SIZE_MAX    1024 /* entries of a virtqueue */
 #define VIRTQ_CHAIN_MAX   1024 /* descriptors in a chain, indirect ones included */
+#define IRQFDS_MAX        512  /* messages that eventfds send, in a VM */
 #define VIRTIO_QUEUES_MAX 64   /* queues of a device */
 #define VIRTIO_CONFIG_MAX 1024 /* bytes of a device's configuration */
 #define VIRTIO_TURN_MAX   1024 /* chains of a queue that are served before others get a turn */

@@ -60,6 +60,10 @@ struct engine_irqchip {
     void (*line)(struct engine_vm *vm, enum irqchip_which chip, unsigned pin, bool level);
     /* A message-signalled interrupt; false: nobody took it. */
     bool (*msi)(struct engine_vm *vm, u64 addr, u32 data);
+    /* From `on` until off, each signal of eventfd `fd` sends this message; repeated, it sends
+     * another from then on. After off, what was signalled before has arrived. 0 or -errno: signals
+     * stay in the eventfd. */
+    int (*irqfd)(struct engine_vm *vm, int fd, u64 addr, u32 data, bool on);
     /* A pulse at LINT1 of each processor. */
     void (*nmi)(struct engine_vm *vm);
     /* The chips' state, out and in, for all processors of the VM, none of which is in vcpu_run. get

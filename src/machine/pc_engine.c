@@ -137,6 +137,8 @@ int pc_irqchip_start(struct pc *pc, struct err *e)
         __atomic_store_n(&pc->irqchip_runs, true, __ATOMIC_SEQ_CST);
     }
     lock_drop(&pc->irq_lock);
+    if (!rc)
+        pci_bus_irqfds(&pc->pci, true);
     return rc;
 }
 
@@ -147,6 +149,7 @@ int pc_irqchip_stop(struct pc *pc, struct err *e)
 
     if (!pc->irqchip || !pc->irqchip_runs)
         return 0;
+    pci_bus_irqfds(&pc->pci, false);
     rc = pc->irqchip->get(pc->engine_vm, &s, e);
     if (rc)
         return rc;
@@ -185,6 +188,8 @@ void pc_engine_detach(struct pc *pc)
 {
     if (pc->engine && pc->engine->ioeventfd)
         pci_bus_ioeventfds(&pc->pci, false);
+    if (pc->irqchip_runs)
+        pci_bus_irqfds(&pc->pci, false);
     pc->irqchip_runs = false;
     pc->irqchip = NULL;
     pc->engine = NULL;

@@ -26,6 +26,13 @@ static bool send_msi(void *ctx, u64 addr, u32 data)
     return pc_msi(ctx, addr, data);
 }
 
+static bool set_irqfd(void *ctx, int fd, u64 addr, u32 data, bool on)
+{
+    struct pc *pc = ctx;
+
+    return pc->irqchip->irqfd(pc->engine_vm, fd, addr, data, on) == 0;
+}
+
 static void set_ioeventfd(void *ctx, u64 gpa, int fd, bool on)
 {
     struct pc *pc = ctx;
@@ -44,6 +51,7 @@ void pc_pci_create(struct pc *pc)
         .irq = set_line,
         .msi = send_msi,
         .ioeventfd = set_ioeventfd,
+        .irqfd = set_irqfd,
         .ctx = pc,
         .intx_gsi = {PC_GSI_PCI_EVEN, PC_GSI_PCI_ODD, PC_GSI_PCI_EVEN, PC_GSI_PCI_ODD},
         .mmio_base = PC_PCI_MMIO,

@@ -445,6 +445,30 @@ static void timer_modes(void **state)
     live_close(l);
 }
 
+/* An eventfd sends its message, from before it has a route if need be, until that is taken. */
+static void messages_by_events(void **state)
+{
+    struct live *l = live_open();
+    int fd = eventfd(1, EFD_NONBLOCK);
+    u64 one = 1;
+    struct err e = {0};
+
+    live_start(l);
+    assert_true(l->chip->irqfd(l->vm, fd, 0xd0000000, VECTOR, true) < 0);
+    assert_ok(l->chip->irqfd(l->vm, fd, 0xfee00000, PIC_VECTOR + 3, true), e);
+    wait_for(l, PIC_VECTOR + 3, 1);
+    assert_ok(l->chip->irqfd(l->vm, fd, 0xfee00000, VECTOR + 0x20, true), e);
+    put(l, (VECTOR + 0x20) * 4, &(u32){0x2000}, 4);
+    assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+    wait_for(l, VECTOR, 1);
+    assert_ok(l->chip->irqfd(l->vm, fd, 0, 0, false), e);
+    assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+    live_stop(l);
+    assert_int_equal(l->seen[VECTOR], 1);
+    close(fd);
+    live_close(l);
+}
+
 static u64 no_read(void *dev, u64 off, unsigned size)
 {
     return 0;
@@ -523,8 +547,8 @@ int main(void)
         cmocka_unit_test(ioapics),          cmocka_unit_test(pics),
         cmocka_unit_test(messages),         cmocka_unit_test(lines_of_the_ioapic),
         cmocka_unit_test(lines_of_the_pic), cmocka_unit_test(timers),
-        cmocka_unit_test(timer_modes),      cmocka_unit_test(events_by_writes),
-        cmocka_unit_test(choices),
+        cmocka_unit_test(timer_modes),      cmocka_unit_test(messages_by_events),
+        cmocka_unit_test(events_by_writes), cmocka_unit_test(choices),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -351,9 +351,12 @@ void pci_bus_init(struct pci_bus *b, const struct pci_host *host)
 
 void pci_bus_fini(struct pci_bus *b)
 {
-    for (unsigned i = 0; i < PCI_SLOTS; i++)
+    for (unsigned i = 0; i < PCI_SLOTS; i++) {
         for (unsigned n = 0; b->dev[i] && n < PCI_BARS; n++)
             unmap_bar(b->dev[i], n);
+        if (b->dev[i])
+            msix_close(b->dev[i]);
+    }
 }
 
 /* ---- snapshots ---- */
@@ -382,6 +385,7 @@ static void loaded(void *obj)
     struct pci_dev *d = obj;
 
     map_bars(d);
+    msix_route_all(d);
     update_intx_locked(d->bus);
 }
 

@@ -74,6 +74,12 @@ struct pci_dev {
         u16 vectors;
         u8 table[PCI_MSIX_MAX * 16];
         u64 pending[PCI_MSIX_MAX / 64]; /* the pending bit array */
+        int fd[PCI_MSIX_MAX];           /* eventfds; -1: none yet */
+        bool routed[PCI_MSIX_MAX];      /* fd[n] sends route[n]; read without the lock */
+        struct {
+            u64 addr;
+            u32 data;
+        } route[PCI_MSIX_MAX];
     } msix;
 };
 
@@ -84,6 +90,9 @@ struct pci_host {
     /* From `on` until off, a guest's writes to this address may signal eventfd `fd` in place of
      * reaching the bus. Where they do not, and when it is NULL, they reach it. */
     void (*ioeventfd)(void *ctx, u64 gpa, int fd, bool on);
+    /* From `on` until off, signals of eventfd `fd` send this message; repeated, they send another
+     * from then on. False: they do not. May be NULL. */
+    bool (*irqfd)(void *ctx, int fd, u64 addr, u32 data, bool on);
     void *ctx;
     u8 intx_gsi[4];          /* INTA#..INTD# of slot 0; each further slot is one pin on */
     u64 mmio_base, mmio_end; /* where BARs are put at reset */
@@ -92,6 +101,7 @@ struct pci_host {
 
 struct pci_bus {
     struct pci_host host;
+    bool irqfds;      /* host.irqfd serves */
     bool ioeventfds;  /* host.ioeventfd serves */
     struct lock lock; /* before the devices' and the interrupt lock */
     struct pci_dev *dev[PCI_SLOTS];
@@ -108,6 +118,9 @@ extern const struct region_ops pci_ecam_ops; /* dev = struct pci_bus; locks for 
 /* host.ioeventfd serves from now on, or not any longer. Not before all functions are plugged in,
  * nor after one is gone. */
 void pci_bus_ioeventfds(struct pci_bus *b, bool on);
+/* The same for host.irqfd, at any time. Nobody sends messages while it stops to serve: those sent
+ * before are with their processors then. */
+void pci_bus_irqfds(struct pci_bus *b, bool on);
 /* Power-on state of every function, BARs placed and enabled as a firmware would. The bus's lock may
  * be held. */
 void pci_bus_reset(struct pci_bus *b);

@@ -15,9 +15,6 @@
 #define MSR_X2APIC_FIRST 0x800u
 #define MSR_X2APIC_LAST  0x8ffu
 
-#define PIC_PINS      16u
-#define PIC_GSI_FIRST GSI_COUNT /* KVM's name of input 0 of the 8259 pair: the IOAPIC comes first */
-
 #define LVT_LINT1_OFFSET 0x360u
 #define LVT_MASKED       BIT(16)
 #define LVT_MODE_OF(lvt) ((lvt) >> 8 & 7)
@@ -30,32 +27,9 @@ static int failed(struct err *e, int rc, const char *what)
 
 /* ---- lines and messages ---- */
 
-static void route_pin(struct kvm_irq_routing_entry *r, unsigned gsi, unsigned chip, unsigned pin)
-{
-    *r = (struct kvm_irq_routing_entry){
-        .gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP, .u.irqchip = {.irqchip = chip, .pin = pin}};
-}
-
-/* Every input has a number of its own, so that the board alone says what is wired to what. */
-static int set_routes(struct engine_vm *vm)
-{
-    struct {
-        struct kvm_irq_routing head;
-        struct kvm_irq_routing_entry entry[GSI_COUNT + PIC_PINS];
-    } table = {.head.nr = GSI_COUNT + PIC_PINS};
-
-    for (unsigned i = 0; i < GSI_COUNT; i++)
-        route_pin(&table.entry[i], i, KVM_IRQCHIP_IOAPIC, i);
-    for (unsigned i = 0; i < PIC_PINS; i++)
-        route_pin(&table.entry[GSI_COUNT + i], PIC_GSI_FIRST + i,
-                  i < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE, i % 8);
-    return kvm_ioctl(vm->fd, KVM_SET_GSI_ROUTING, &table);
-}
-
 static void set_line(struct engine_vm *vm, enum irqchip_which chip, unsigned pin, bool level)
 {
-    struct kvm_irq_level l = {.irq = chip == IRQCHIP_PIC ? PIC_GSI_FIRST + pin : pin,
-                              .level = level};
+    struct kvm_irq_level l = {.irq = chip == IRQCHIP_PIC ? KVM_GSI_PIC + pin : pin, .level = level};
 
     kvm_count(vm, STAT_LINES);
     (void)kvm_ioctl(vm->fd, KVM_IRQ_LINE, &l);
@@ -337,6 +311,7 @@ static int set_state(struct engine_vm *vm, const struct irqchip_state *in, struc
 static const struct engine_irqchip kernel_irqchip = {
     .line = set_line,
     .msi = send_msi,
+    .irqfd = kvm_irqfd,
     .nmi = pulse_lint1,
     .get = get_state,
     .set = set_state,
@@ -385,7 +360,7 @@ int kvm_irqchip_init(struct engine_vm *vm, struct err *e)
                        "engine kvm: this host's kernel has no interrupt controllers for guests%s%s "
                        "(%s); use --irqchip user",
                        lacks ? ": it lacks " : "", lacks ? lacks : "", strerror(-rc));
-    rc = set_routes(vm);
+    rc = kvm_routes_init(vm);
     if (rc)
         return failed(e, rc, "the kernel refuses the interrupt lines");
     vm->irqchip = true;

@@ -135,6 +135,7 @@ static void vm_destroy(struct engine_vm *vm)
         close(vm->kvm);
     lock_destroy(&vm->slot_lock);
     lock_destroy(&vm->tsc_lock);
+    lock_destroy(&vm->route_lock);
     free(vm);
 }
 
@@ -177,6 +178,7 @@ static int vm_create(const struct engine_vm_config *cfg, struct engine_vm **out,
     vm->kvm = vm->fd = -1;
     lock_init(&vm->slot_lock);
     lock_init(&vm->tsc_lock);
+    lock_init(&vm->route_lock);
     vm->ops = world_ops;
     vm->ops.nmi_take = kvm_nmi_take;
     catch_signal();

@@ -35,6 +35,14 @@ struct engine_vm {
     bool irqchip;                        /* interrupt controllers are the kernel's */
     struct engine_vcpu *vcpu[VCPUS_MAX]; /* by id; NULL: none */
 
+    struct lock route_lock;
+    struct kvm_msi_route {
+        bool used;
+        int fd;
+        u64 addr;
+        u32 data;
+    } msi_route[IRQFDS_MAX]; /* number n is GSI KVM_GSI_MSI + n */
+
     struct x86_ops ops; /* world_ops, with NMIs that came back from the kernel */
     bool listening;     /* to mem */
 
@@ -50,6 +58,11 @@ struct engine_vm {
 
     u64 stat[KVM_STATS];
 };
+
+/* KVM's names of inputs: those of the IOAPIC, then of the 8259 pair, then messages of irqfds. */
+#define KVM_GSI_PIC  GSI_COUNT
+#define KVM_PIC_PINS 16u
+#define KVM_GSI_MSI  (KVM_GSI_PIC + KVM_PIC_PINS)
 
 /* Reasons to look around before the next KVM_RUN; atomic, by any thread. */
 #define LOOK_KICK  BIT(0)
@@ -135,8 +148,10 @@ void kvm_irqchip_ops(struct x86_ops *ops);
 void kvm_irqchip_lint1(struct engine_vcpu *v);
 int kvm_irqchip_deadline_in(struct engine_vcpu *v);
 
-/* eventfd.c: engine.ioeventfd */
+/* eventfd.c: engine.ioeventfd, engine_irqchip.irqfd; the inputs' wiring. */
 int kvm_ioeventfd(struct engine_vm *vm, u64 gpa, int fd, bool on);
+int kvm_irqfd(struct engine_vm *vm, int fd, u64 addr, u32 data, bool on);
+int kvm_routes_init(struct engine_vm *vm);
 
 /* exits.c: answers the exit in v->run. */
 enum kvm_next { NEXT_RUN, NEXT_HALT, NEXT_SHUTDOWN, NEXT_STEP, NEXT_FAILED };
