@@ -1,122 +1,13 @@
-/* test_kvm_irqchip.c - engine kvm with the kernel's interrupt controllers: their state, and a small
- * guest that they interrupt */
+/* test_kvm_irqchip.c - engine kvm with the kernel's interrupt controllers: a small guest that they
+ * interrupt, and that signals */
 #include "unit.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <time.h>
 
-#include "engine/kvm/chips.h"
 #include "engine/kvm/kvm.h"
-
-/* ---- conversion ---- */
-
-static u64 noise = 1;
-
-static u64 some(void)
-{
-    noise = noise * 6364136223846793005ull + 1442695040888963407ull;
-    return noise >> 13 ^ noise << 29;
-}
-
-static void local_apics(void **state)
-{
-    for (unsigned n = 0; n < 1000; n++) {
-        struct irqchip_lapic l = {.base = 0xfee00900}, back = {.base = 0xfee00900};
-        struct kvm_lapic_state k;
-
-        l.tpr = some() & 0xff;
-        l.ldr = some() & 0xff000000;
-        l.dfr = (u32)some() | 0x0fffffff;
-        l.svr = some() & 0x3ff;
-        l.esr = some() & 0xff;
-        l.icr = some() & 0xff000000000ccfffull & ~BIT64(12);
-        for (unsigned i = 0; i < IRQCHIP_LVTS; i++)
-            l.lvt[i] = some() & 0x1a7ff;
-        l.lvt[0] = (some() & 0x100ff) | 1u << 17; /* periodic */
-        for (unsigned i = 0; i < 8; i++) {
-            l.irr[i] = (u32)some() & (i ? ~0u : 0xffff0000);
-            l.isr[i] = (u32)some() & (i ? ~0u : 0xffff0000);
-            l.tmr[i] = (u32)some();
-        }
-        l.divide = some() & 0xb;
-        l.initial = (u32)some();
-        l.count = l.initial / 3;
-        kvm_from_lapic(&l, &k);
-        kvm_to_lapic(&k, &back);
-        assert_memory_equal(&back, &l, sizeof(l));
-    }
-}
-
-/* A count that ran out does not run out again in the kernel; one that ran out there is not lost. */
-static void one_shots(void **state)
-{
-    struct irqchip_lapic l = {.initial = 1000, .lvt = {0x45}}, back = {.base = 0};
-    struct kvm_lapic_state k;
-    u32 initial;
-
-    kvm_from_lapic(&l, &k);
-    memcpy(&initial, k.regs + 0x380, sizeof(initial));
-    assert_int_equal(initial, 0);
-    memset(k.regs + 0x390, 0, 4);
-    memcpy(k.regs + 0x380, &l.initial, 4);
-    kvm_to_lapic(&k, &back);
-    assert_int_equal(back.irr[2], BIT(5));
-    assert_int_equal(back.count, 0);
-    /* Masked, it has no interrupt to lose; in x2APIC mode LDR and DFR are not the register's. */
-    l.lvt[0] |= BIT(16);
-    kvm_from_lapic(&l, &k);
-    memcpy(k.regs + 0x380, &l.initial, 4);
-    memset(k.regs + 0x0d0, 0xff, 4);
-    back = (struct irqchip_lapic){.base = BIT(10) | BIT(11)};
-    kvm_to_lapic(&k, &back);
-    assert_int_equal(back.irr[2], 0);
-    assert_int_equal(back.ldr, 0);
-}
-
-static void ioapics(void **state)
-{
-    struct irqchip_ioapic io = {.id = 3, .select = 0x21, .level = 0xffffff}, back = {.id = 0};
-    struct kvm_ioapic_state k;
-
-    for (unsigned i = 0; i < GSI_COUNT; i++) {
-        io.entry[i] = some() & 0xff0000000001efffull;
-        if (!(io.entry[i] & BIT(15)))
-            io.entry[i] &= ~BIT64(14);
-    }
-    kvm_from_ioapic(&io, &k);
-    assert_int_equal(k.irr, 0); /* the kernel would make edges of them */
-    k.redirtbl[5].bits |= BIT(12);
-    kvm_to_ioapic(&k, &back);
-    io.level = 0;
-    assert_memory_equal(&back, &io, sizeof(io));
-}
-
-static void pics(void **state)
-{
-    for (unsigned n = 0; n < 1000; n++) {
-        struct irqchip_pic p = {.level = (u8)some(), .elcr = some() & 0xde}, back = {.level = 0};
-        struct kvm_pic_state k = {0};
-
-        p.edge = (u8)some() & (u8)~p.elcr;
-        p.isr = (u8)some();
-        p.imr = (u8)some();
-        p.base = some() & 0xf8;
-        p.icw4 = (some() & 0x12) | 1;
-        p.init = (u8)(n % 4 ? n % 4 + 1 : 0);
-        p.top = n & 7;
-        p.need_icw4 = n & 8;
-        p.read_isr = n & 16;
-        p.poll = n & 32;
-        p.special = n & 64;
-        p.rotate_aeoi = n & 128;
-        kvm_from_pic(&p, &k);
-        assert_int_equal(k.irr, p.edge | (p.level & p.elcr));
-        kvm_to_pic(&k, &back);
-        p.level = 0;
-        assert_memory_equal(&back, &p, sizeof(p));
-    }
-}
 
 /* ---- a guest in real mode on the host's KVM, whatever it is ---- */
 
@@ -305,6 +196,19 @@ static void wait_for(struct live *l, unsigned vector, unsigned n)
     fail_msg("no interrupt %#x", vector);
 }
 
+/* Stops it where it sleeps in HLT. */
+static void live_sleep(struct live *l, struct x86_state *s)
+{
+    for (unsigned i = 0; i < 100; i++) {
+        live_stop(l);
+        engine_kvm.vcpu_get_state(l->v, s);
+        if (s->activity == X86_HALTED)
+            return;
+        live_start(l);
+    }
+    fail_msg("no HLT");
+}
+
 /* HLT is spent in the kernel; a message ends it; what is in service comes out and goes in again. */
 static void messages(void **state)
 {
@@ -315,9 +219,7 @@ static void messages(void **state)
     usleep(20000);
     assert_true(l->chip->msi(l->vm, 0xfee00000, VECTOR));
     wait_for(l, VECTOR, 1);
-    live_stop(l);
-    engine_kvm.vcpu_get_state(l->v, &s);
-    assert_int_equal(s.activity, X86_HALTED);
+    live_sleep(l, &s);
     assert_int_equal(l->s.lapic[0].irr[VECTOR / 32], 0);
     if (!live_fit()) {
         live_close(l);
@@ -469,6 +371,74 @@ static void messages_by_events(void **state)
     live_close(l);
 }
 
+static void *second_thread(void *arg)
+{
+    struct vcpu_exit *exit = calloc(1, sizeof(*exit));
+
+    engine_kvm.vcpu_run(arg, exit);
+    return exit;
+}
+
+static void second_stop(struct engine_vcpu *v, pthread_t t)
+{
+    struct vcpu_exit *exit;
+
+    engine_kvm.vcpu_kick(v);
+    pthread_join(t, (void **)&exit);
+    assert_int_equal(exit->reason, VCPU_EXIT_KICKED);
+    free(exit);
+}
+
+/* A second processor waits in the kernel for INIT and SIPI of the first, over stops. */
+static void second_processor(void **state)
+{
+    static const u8 first[] = {0x66, 0xc7, 0x06, 0x00, 0x03, 0x00, 0x45, 0x0c, 0x00, /* INIT */
+                               0x66, 0xc7, 0x06, 0x00, 0x03, 0x02, 0x46, 0x0c, 0x00, /* SIPI 2 */
+                               0xfb, 0xf4, 0xeb, 0xfd};
+    static const u8 second[] = {0xb0, 0x77, 0xe6, PORT, 0xf4}; /* mov al, 77h; out; hlt */
+    struct live *l = live_open();
+    struct engine_vcpu *v;
+    struct x86_state s;
+    pthread_t t;
+    struct err e = {0};
+
+    assert_ok(engine_kvm.vcpu_create(l->vm, 1, &env, &v, &e), e);
+    put(l, 0x1000, first, sizeof(first));
+    put(l, 0x2000, second, sizeof(second));
+    engine_kvm.vcpu_get_state(l->v, &s);
+    s.seg[X86_DS].base = 0xfee00000;
+    assert_ok(engine_kvm.vcpu_set_state(l->v, &s, &e), e);
+    l->s.lapic[1] = l->s.lapic[0];
+    l->s.lapic[1].base = 0xfee00800;
+    assert_ok(l->chip->set(l->vm, &l->s, &e), e);
+    assert_int_equal(pthread_create(&t, NULL, second_thread, v), 0);
+    usleep(20000);
+    second_stop(v, t);
+    engine_kvm.vcpu_get_state(v, &s);
+    assert_int_equal(s.activity, X86_WAIT_SIPI);
+    assert_int_equal(l->seen[0x77], 0);
+
+    assert_int_equal(pthread_create(&t, NULL, second_thread, v), 0);
+    live_start(l);
+    wait_for(l, 0x77, 1);
+    for (unsigned i = 0; i < 100; i++) {
+        usleep(20000);
+        second_stop(v, t);
+        engine_kvm.vcpu_get_state(v, &s);
+        if (s.activity == X86_HALTED)
+            break;
+        assert_int_equal(pthread_create(&t, NULL, second_thread, v), 0);
+    }
+    live_stop(l);
+    assert_int_equal(s.activity, X86_HALTED);
+    assert_int_equal(s.seg[X86_CS].base, 0x2000);
+    assert_int_equal(s.rip, sizeof(second));
+    assert_int_equal(l->s.lapic[1].base, 0xfee00800);
+    assert_int_equal(l->s.lapic[1].svr, 0xff); /* INIT made it anew */
+    engine_kvm.vcpu_destroy(v);
+    live_close(l);
+}
+
 static u64 no_read(void *dev, u64 off, unsigned size)
 {
     return 0;
@@ -504,6 +474,11 @@ static void events_by_writes(void **state)
     s.seg[X86_DS].base = 0x20000;
     assert_ok(engine_kvm.vcpu_set_state(l->v, &s, &e), e);
     live_start(l);
+    for (unsigned i = 0; i < 2; i++) {
+        struct pollfd wait = {.fd = fd[i], .events = POLLIN};
+
+        assert_int_equal(poll(&wait, 1, 5000), 1);
+    }
     live_stop(l);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(read(fd[i], &count, sizeof(count)), sizeof(count));
@@ -543,12 +518,16 @@ static void choices(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(local_apics),      cmocka_unit_test(one_shots),
-        cmocka_unit_test(ioapics),          cmocka_unit_test(pics),
-        cmocka_unit_test(messages),         cmocka_unit_test(lines_of_the_ioapic),
-        cmocka_unit_test(lines_of_the_pic), cmocka_unit_test(timers),
-        cmocka_unit_test(timer_modes),      cmocka_unit_test(messages_by_events),
-        cmocka_unit_test(events_by_writes), cmocka_unit_test(choices),
+
+        cmocka_unit_test(messages),
+        cmocka_unit_test(lines_of_the_ioapic),
+        cmocka_unit_test(lines_of_the_pic),
+        cmocka_unit_test(timers),
+        cmocka_unit_test(timer_modes),
+        cmocka_unit_test(second_processor),
+        cmocka_unit_test(messages_by_events),
+        cmocka_unit_test(events_by_writes),
+        cmocka_unit_test(choices),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
