@@ -353,8 +353,11 @@ int kvm_irqchip_init(struct engine_vm *vm, struct err *e)
         return 0;
     lacks = missing(vm);
     rc = lacks ? -ENOSYS : kvm_ioctl(vm->fd, KVM_CREATE_IRQCHIP, NULL);
-    if (rc && vm->cfg.irqchip == IRQCHIP_AUTO)
+    if (rc && vm->cfg.irqchip == IRQCHIP_AUTO) {
+        log_msg(LOG_INFO, "engine kvm: no interrupt controllers in the kernel (%s): ours serve",
+                lacks ? lacks : strerror(-rc));
         return 0;
+    }
     if (rc)
         return err_set(e, -rc,
                        "engine kvm: this host's kernel has no interrupt controllers for guests%s%s "
