@@ -8,6 +8,7 @@
 #include "engine/bt/gs.h"
 #include "engine/bt/lockstep.h"
 #include "engine/bt/profile.h"
+#include "engine/bt/stop.h"
 #include "engine/bt/translate.h"
 #include "engine/interp/step.h"
 #include "x86/fpu.h"
@@ -68,29 +69,38 @@ u32 tb_mode(const struct x86_cpu *cpu)
 
 /* --- events from memory ----------------------------------------------------------------------- */
 
+static void tell_all_locked(struct engine_vm *vm, bool remapped)
+{
+    for (struct engine_vcpu *v = vm->vcpus; v; v = v->next) {
+        if (remapped)
+            __atomic_store_n(&v->remapped, true, __ATOMIC_RELEASE);
+        x86_attn_set(&v->cpu, X86_ATTN_CODE);
+    }
+}
+
 static void on_code_written(void *ctx, u64 gpa, u64 len)
 {
-    struct engine_vcpu *v = ctx;
+    struct engine_vm *vm = ctx;
 
-    lock_take(&v->lock);
-    if (v->nwritten < ARRAY_SIZE(v->written)) {
-        v->written[v->nwritten].gpa = gpa;
-        v->written[v->nwritten++].len = len;
+    lock_take(&vm->write_lock);
+    if (vm->nwritten < ARRAY_SIZE(vm->written)) {
+        vm->written[vm->nwritten].gpa = gpa;
+        vm->written[vm->nwritten++].len = len;
     } else {
-        v->flush = true;
+        vm->flush = true;
     }
-    lock_drop(&v->lock);
-    x86_attn_set(&v->cpu, X86_ATTN_CODE);
+    tell_all_locked(vm, false);
+    lock_drop(&vm->write_lock);
 }
 
 static void on_remapped(void *ctx, u64 gpa, u64 len)
 {
-    struct engine_vcpu *v = ctx;
+    struct engine_vm *vm = ctx;
 
-    lock_take(&v->lock);
-    v->remapped = true;
-    lock_drop(&v->lock);
-    x86_attn_set(&v->cpu, X86_ATTN_CODE);
+    lock_take(&vm->write_lock);
+    vm->flush = true;
+    tell_all_locked(vm, true);
+    lock_drop(&vm->write_lock);
 }
 
 static void on_own_code_write(void *ctx, u64 gpa, unsigned size)
@@ -101,27 +111,60 @@ static void on_own_code_write(void *ctx, u64 gpa, unsigned size)
         x86_attn_set(&v->cpu, X86_ATTN_CODE);
 }
 
+/* A page is marked only while no other vCPU executes and none has a write tag for it: so who finds
+ * it marked knows that every write from now on is reported. */
 void bt_mark_code(struct engine_vcpu *v, u64 gpa_page)
 {
     if (mem_code_marked(v->vm->cfg.mem, gpa_page))
         return;
+    bt_stop(v);
     mem_code_mark(v->vm->cfg.mem, gpa_page);
-    x86_tlb_drop_gpa(&v->cpu, gpa_page, PAGE_BYTES, true);
+    for (struct engine_vcpu *o = v->vm->vcpus; o; o = o->next)
+        x86_tlb_drop_gpa(&o->cpu, gpa_page, PAGE_BYTES, true);
+    bt_resume(v);
+}
+
+/* Applies what others have written. The cache's lock is held meanwhile, so that a vCPU which finds
+ * the list empty finds its blocks dropped, too. True: the cache is to be flushed. */
+static bool drop_written(struct engine_vm *vm)
+{
+    struct cache *c = vm->cache;
+
+    lock_take(&c->lock);
+    lock_take(&vm->write_lock);
+    bool flush = vm->flush;
+    for (unsigned i = 0; i < vm->nwritten; i++)
+        cache_invalidate_locked(c, vm->written[i].gpa, vm->written[i].len);
+    vm->nwritten = 0;
+    lock_drop(&vm->write_lock);
+    lock_drop(&c->lock);
+    return flush;
+}
+
+static void flush_alone(struct engine_vm *vm)
+{
+    lock_take(&vm->write_lock);
+    bool flush = vm->flush;
+    vm->flush = false;
+    lock_drop(&vm->write_lock);
+    if (flush)
+        cache_flush_alone(vm->cache);
 }
 
 void bt_take_over_writes(struct engine_vcpu *v)
 {
+    struct engine_vm *vm = v->vm;
+
     x86_attn_clear(&v->cpu, X86_ATTN_CODE);
-    lock_take(&v->lock);
-    bool flush = v->flush || v->remapped, remapped = v->remapped;
-    for (unsigned i = 0; i < v->nwritten; i++)
-        cache_invalidate(v->vm->cache, v->written[i].gpa, v->written[i].len);
-    v->nwritten = 0;
-    v->flush = v->remapped = false;
-    lock_drop(&v->lock);
-    if (flush)
-        cache_flush(v->vm->cache);
-    if (remapped)
+    bt_let_stop(v);
+    bool flush = drop_written(vm);
+    if (flush || cache_to_close(vm->cache)) {
+        bt_stop(v);
+        flush_alone(vm);
+        cache_close_dropped_alone(vm->cache);
+        bt_resume(v);
+    }
+    if (__atomic_exchange_n(&v->remapped, false, __ATOMIC_ACQUIRE))
         x86_tlb_flush(&v->cpu, true);
 }
 
@@ -187,6 +230,7 @@ static void bt_run(struct engine_vcpu *v, struct vcpu_exit *exit)
     int rc;
 
     exit->err.code = 0;
+    bt_go_in(v);
     gs_set(v);
     bt_tsc_ask(v);
     if (unlikely(v->profile))
@@ -214,6 +258,7 @@ static void bt_run(struct engine_vcpu *v, struct vcpu_exit *exit)
     add_stats(v);
     if (unlikely(v->profile))
         profile_leave(v);
+    bt_go_out(v);
 }
 
 /* --- engine ----------------------------------------------------------------------------------- */
@@ -221,6 +266,18 @@ static void bt_run(struct engine_vcpu *v, struct vcpu_exit *exit)
 static enum engine_verdict bt_probe(struct err *e)
 {
     return ENGINE_WORKS;
+}
+
+static void bt_vm_destroy(struct engine_vm *vm)
+{
+    mem_unlisten(vm->cfg.mem, vm);
+    profile_free(vm);
+    perfmap_destroy(vm);
+    cache_destroy(vm->cache);
+    pthread_cond_destroy(&vm->stop_changed);
+    lock_destroy(&vm->write_lock);
+    lock_destroy(&vm->stop_lock);
+    free(vm);
 }
 
 static int bt_vm_create(const struct engine_vm_config *cfg, struct engine_vm **out, struct err *e)
@@ -236,42 +293,42 @@ static int bt_vm_create(const struct engine_vm_config *cfg, struct engine_vm **o
     vm->block_insns = cfg->bt.block_insns ? MIN(cfg->bt.block_insns, BLOCK_INSNS) : BLOCK_INSNS;
     vm->unroll = !cfg->bt.block_insns && !cfg->bt.lockstep;
     vm->linking = !cfg->bt.no_chaining && !cfg->bt.lockstep;
-    int rc =
-        cache_create(&vm->cache, cfg->mem,
-                     cfg->bt.code_cache ? cfg->bt.code_cache : CODE_CACHE_DEFAULT, &vm->stats, e);
+    lock_init(&vm->stop_lock);
+    lock_init(&vm->write_lock);
+    ASSERT(pthread_cond_init(&vm->stop_changed, NULL) == 0);
+    int rc = cache_create(&vm->cache, cfg->mem,
+                          cfg->bt.code_cache ? cfg->bt.code_cache : CODE_CACHE_DEFAULT,
+                          &vm->cache_stats, e);
     if (!rc && cfg->bt.perfmap)
         rc = perfmap_create(vm, e);
     if (rc) {
-        cache_destroy(vm->cache);
-        free(vm);
+        bt_vm_destroy(vm);
         return rc;
     }
     stubs_emit(vm->cache);
+    rc = mem_listen(cfg->mem, &(struct mem_listener){.code_written = on_code_written,
+                                                     .remapped = on_remapped,
+                                                     .ctx = vm});
+    if (rc) {
+        bt_vm_destroy(vm);
+        return err_set(e, -rc, "too many listeners on guest memory");
+    }
     *out = vm;
     return 0;
-}
-
-static void bt_vm_destroy(struct engine_vm *vm)
-{
-    profile_free(vm);
-    perfmap_destroy(vm);
-    cache_destroy(vm->cache);
-    free(vm);
 }
 
 static void bt_vcpu_destroy(struct engine_vcpu *v)
 {
     if (!v)
         return;
-    mem_unlisten(v->vm->cfg.mem, v);
     if (v->profile)
         profile_stop(v);
+    bt_part(v);
     for (unsigned i = 0; i < ARRAY_SIZE(v->table); i++)
         ibtc_destroy(v->table[i]);
     free(v->decoded);
     free(v->known);
     lockstep_destroy(v);
-    lock_destroy(&v->lock);
     x86_cpu_fini(&v->cpu);
     free(v);
 }
@@ -289,7 +346,6 @@ static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_e
     v->nowhere_addend = (u64)(uintptr_t)v->nowhere - BT_NO_STACK;
     bt_forget_stack(v);
     v->host_mxcsr = MXCSR_INIT;
-    lock_init(&v->lock);
     v->decoded = calloc(1, bt_decoded_bytes());
     v->known = calloc(1, x86_known_bytes());
     if (!v->decoded || !v->known) {
@@ -312,17 +368,12 @@ static int bt_vcpu_create(struct engine_vm *vm, unsigned id, const struct vcpu_e
         bt_vcpu_destroy(v);
         return err_set(e, ENOMEM, "no memory for vCPU %u", id);
     }
-    struct mem_listener l = {.code_written = on_code_written, .remapped = on_remapped, .ctx = v};
     int rc = vm->cfg.bt.lockstep ? lockstep_create(v, vm->cfg.bt.lockstep, e) : 0;
     if (rc) {
         bt_vcpu_destroy(v);
         return rc;
     }
-    rc = mem_listen(vm->cfg.mem, &l);
-    if (rc) {
-        bt_vcpu_destroy(v);
-        return err_set(e, -rc, "vCPU %u: too many listeners on guest memory", id);
-    }
+    bt_join(v);
     *out = v;
     return 0;
 }
@@ -348,14 +399,16 @@ static int bt_set_state(struct engine_vcpu *v, const struct x86_state *s, struct
 
     if (rc)
         return rc;
+    bt_go_in(v);
     x86_cpu_set_state(&v->cpu, s);
+    bt_go_out(v);
     return 0;
 }
 
 static void bt_stats(struct engine_vm *vm, void (*emit)(void *arg, const char *name, u64 value),
                      void *arg)
 {
-#define BT_STAT(name, text) emit(arg, "bt." #name, vm->stats.name);
+#define BT_STAT(name, text) emit(arg, "bt." #name, vm->stats.name + vm->cache_stats.name);
 #include "engine/bt/stats.def"
 #undef BT_STAT
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdio.h>
+#include <pthread.h>
 
 #include "base/lock.h"
 #include "base/wxbuf.h"
@@ -125,8 +126,10 @@ struct link {
     u32 rip;          /* offset of the imm64 that RIP is compared with */
     u32 remake;       /* offset of the rel32 of the jump that has C make the link anew */
     u32 changes;      /* how often it got another RIP; at LINK_CHANGES_MAX C is no longer asked */
+    u32 retargets;    /* how often another target was wanted, where vCPUs share the cache */
     s32 target;       /* RIP relative to the page's base */
     bool returns;     /* behind a CALL, by a RET: RIP is set already */
+    bool was_set;     /* with a guard: it has had a target */
     bool flags_saved; /* it takes the target's entry_saved, else entry_native */
     bool no_groups;   /* the target is of MODE_NO_GROUPS */
     u32 tb;           /* the block it is in */
@@ -147,6 +150,7 @@ struct tb {
     u32 entry_saved;
     u32 host_end;                /* behind its hot code */
     u32 dead_native, dead_saved; /* stubs that its entries lead to once it is dropped */
+    u32 guest;                   /* its instructions as they were (insn_bytes) */
     u16 bytes;
     bool dead;
     u32 hash_next;
@@ -176,13 +180,30 @@ struct engine_vm {
     struct engine_vm_config cfg;
     struct x86_ops ops; /* those of world.c, and the jump caches follow the TLB */
     struct cache *cache;
-    unsigned block_insns;     /* most instructions in a block, unrolled loops apart */
-    bool unroll;              /* blocks follow branches */
-    bool linking;             /* blocks lead to each other, not through C */
-    bool tsc_inline; /* RDTSC is translated */
-    struct bt_stats stats;    /* added up when vCPUs leave run */
-    struct profile *profiles; /* of the vCPUs, or NULL */
-    FILE *perfmap;            /* or NULL */
+    unsigned block_insns;        /* most instructions in a block, unrolled loops apart */
+    bool unroll;                 /* blocks follow branches */
+    bool linking;                /* blocks lead to each other, not through C */
+    struct bt_stats stats;       /* added up when vCPUs leave run; atomic */
+    struct bt_stats cache_stats; /* under the cache's lock */
+    bool tsc_inline;             /* RDTSC is translated */
+    struct profile *profiles;    /* of the vCPUs, or NULL */
+    FILE *perfmap;               /* or NULL */
+
+    /* Who is alone (stop.h). stop_lock guards stopper and engine_vcpu.in; the list of vCPUs changes
+     * under both locks. */
+    struct lock stop_lock;
+    pthread_cond_t stop_changed;
+    struct engine_vcpu *stopper;
+    struct engine_vcpu *vcpus;
+    unsigned nvcpus;
+
+    /* Writes to code by devices and loaders, taken over by the next vCPU between instructions. */
+    struct lock write_lock;
+    struct {
+        u64 gpa, len;
+    } written[64];
+    unsigned nwritten;
+    bool flush; /* too many to list, or RAM is elsewhere now */
 };
 
 struct engine_vcpu {
@@ -234,13 +255,9 @@ struct engine_vcpu {
     /* What the one page of non-canonical addresses shows that an empty stack entry has to match. */
     u8 nowhere[4096];
 
-    /* Code writes by others (devices, loaders, vCPUs), taken over at the next boundary. */
-    struct lock lock;
-    struct {
-        u64 gpa, len;
-    } written[64];
-    unsigned nwritten;
-    bool flush, remapped; /* too many to list; RAM is elsewhere now */
+    bool in;                  /* executing: who wants to be alone waits for it (stop.h) */
+    bool remapped;            /* RAM is elsewhere now; atomic */
+    struct engine_vcpu *next; /* in engine_vm.vcpus */
 };
 
 #define BT_NO_STACK 0x9e3779b97f4a7000ull

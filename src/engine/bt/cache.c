@@ -103,6 +103,11 @@ void cache_destroy(struct cache *c)
     free(c);
 }
 
+void cache_share(struct cache *c, bool shared)
+{
+    c->shared = shared;
+}
+
 /* --- pages ------------------------------------------------------------------------------------ */
 
 static unsigned page_hash(u64 gpa)
@@ -245,7 +250,25 @@ static bool set_rip(struct cache *c, struct link *l, u64 rip)
     return l->changes <= LINK_CHANGES_MAX;
 }
 
-void cache_link_far_locked(struct cache *c, struct link *l, struct tb *target, u64 rip, u32 gen)
+/* Whether some vCPU may be between the guard of a link and its jump, on the way to elsewhere. */
+static bool retargets(const struct cache *c, const struct link *l, const struct tb *target, u64 rip)
+{
+    s32 rel = (s32)(target->entry_saved - (l->field + 4));
+
+    return l->was_set && (memcmp(c->buf.w + l->field, &rel, sizeof(rel)) ||
+                          (l->rip && memcmp(c->buf.w + l->rip, &rip, sizeof(rip))));
+}
+
+bool cache_link_far_locked(struct cache *c, struct link *l, struct tb *target, u64 rip, u32 gen)
+{
+    if (c->shared && retargets(c, l, target, rip))
+        return l->retargets++ >= LINK_CHANGES_MAX;
+    cache_link_far_alone_locked(c, l, target, rip, gen);
+    return true;
+}
+
+void cache_link_far_alone_locked(struct cache *c, struct link *l, struct tb *target, u64 rip,
+                                 u32 gen)
 {
     if (l->tb_to) { /* the generation has changed, the target perhaps too */
         remove_in(c, l);
@@ -255,6 +278,7 @@ void cache_link_far_locked(struct cache *c, struct link *l, struct tb *target, u
         return;
     link_to(c, l, target);
     set_guard(c, l, gen);
+    l->was_set = true;
 }
 
 static void unlink_in(struct cache *c, struct tb *tb)
@@ -301,26 +325,38 @@ static void patch_entry(struct cache *c, u32 entry, u32 to)
     patch_rel32(at + 1, c->buf.w + to);
 }
 
-/* Takes a block out of everything that could lead to it. It may still be executing. */
+/* Takes a block out of everything that could lead to it, but for jump caches. It may still be
+ * executing. */
 static void kill_block(struct cache *c, struct tb *tb)
 {
     u32 index = tb_index(c, tb), *at = &c->hash[block_hash(tb->gpa, tb->mode)];
 
     if (tb->dead)
         return;
-    tb->dead = true;
+    __atomic_store_n(&tb->dead, true, __ATOMIC_RELAXED);
     while (*at != index)
         at = &c->tbs[*at].hash_next;
     *at = tb->hash_next;
+    tb->hash_next = c->dropped;
+    c->dropped = index;
     unlink_in(c, tb);
     unlink_out(c, tb);
-    patch_entry(c, tb->entry_saved, tb->dead_saved);
-    if (tb->entry_native != tb->entry_saved)
-        patch_entry(c, tb->entry_native, tb->dead_native);
     page_remove(c, tb->gpa, index);
     if (tb->gpa2 != ~0ull)
         page_remove(c, tb->gpa2, index);
     c->stats->dropped++;
+}
+
+/* Entries of dropped blocks lead to C from now on, for jump caches that still name them. */
+static void close_dropped(struct cache *c)
+{
+    for (u32 i = c->dropped; i; i = c->tbs[i].hash_next) {
+        const struct tb *tb = &c->tbs[i];
+        patch_entry(c, tb->entry_saved, tb->dead_saved);
+        if (tb->entry_native != tb->entry_saved)
+            patch_entry(c, tb->entry_native, tb->dead_native);
+    }
+    c->dropped = 0;
 }
 
 static void evict(struct cache *c, struct cregion *r)
@@ -329,6 +365,7 @@ static void evict(struct cache *c, struct cregion *r)
 
     for (u32 i = r->tb_first; i < r->tb_used; i++)
         kill_block(c, &c->tbs[i]);
+    close_dropped(c);
     c->stats->dropped = dropped;
     r->used = r->start;
     r->cold_used = r->cold_start;
@@ -336,7 +373,7 @@ static void evict(struct cache *c, struct cregion *r)
     r->link_used = r->link_first;
     r->insn_used = r->insn_first;
     c->stats->evictions++;
-    __atomic_fetch_add(&c->epoch, 1, __ATOMIC_SEQ_CST);
+    c->epoch++;
 }
 
 static bool region_full(const struct cregion *r)
@@ -357,21 +394,26 @@ static void back(struct cache *c, u32 *backed, u32 used, u32 end)
     *backed = MIN(MAX(*backed, used) + BACK_BYTES, end);
     if (!madvise(c->buf.w + first, *backed - first, MADV_POPULATE_WRITE))
         (void)madvise((void *)(c->buf.x + first), *backed - first, MADV_POPULATE_READ);
+bool cache_has_room_locked(const struct cache *c)
+{
+    return !region_full(&c->region[c->current]);
+}
+
+void cache_make_room_alone_locked(struct cache *c)
+{
+    c->current = (c->current + 1) % CACHE_REGIONS;
+    if (c->region[c->current].tb_used != c->region[c->current].tb_first)
+        evict(c, &c->region[c->current]);
 }
 
 struct tb *cache_begin_locked(struct cache *c)
 {
     struct cregion *r = &c->region[c->current];
+    struct tb *tb = &c->tbs[r->tb_used];
 
-    if (region_full(r)) {
-        c->current = (c->current + 1) % CACHE_REGIONS;
-        r = &c->region[c->current];
-        if (r->tb_used != r->tb_first)
-            evict(c, r);
-    }
+    ASSERT(cache_has_room_locked(c));
     back(c, &r->backed, r->used, r->end);
     back(c, &r->cold_backed, r->cold_used, r->cold_end);
-    struct tb *tb = &c->tbs[r->tb_used];
     *tb = (struct tb){.link_first = r->link_used, .gpa2 = ~0ull};
     return tb;
 }
@@ -476,11 +518,10 @@ static bool page_written(struct cache *c, struct cpage *p, unsigned from, unsign
     return true;
 }
 
-bool cache_invalidate(struct cache *c, u64 gpa, u64 len)
+bool cache_invalidate_locked(struct cache *c, u64 gpa, u64 len)
 {
     bool dropped = false;
 
-    lock_take(&c->lock);
     c->stats->smc_writes++;
     for (u64 end = gpa + len; gpa < end; gpa = (gpa | PAGE_MASK) + 1) {
         struct cpage *p = find_page(c, gpa);
@@ -492,11 +533,35 @@ bool cache_invalidate(struct cache *c, u64 gpa, u64 len)
         }
         dropped |= page_written(c, p, from, here);
     }
+    if (!c->shared)
+        close_dropped(c);
+    return dropped;
+}
+
+bool cache_invalidate(struct cache *c, u64 gpa, u64 len)
+{
+    lock_take(&c->lock);
+    bool dropped = cache_invalidate_locked(c, gpa, len);
     lock_drop(&c->lock);
     return dropped;
 }
 
-void cache_flush(struct cache *c)
+bool cache_to_close(struct cache *c)
+{
+    lock_take(&c->lock);
+    bool any = c->dropped != 0;
+    lock_drop(&c->lock);
+    return any;
+}
+
+void cache_close_dropped_alone(struct cache *c)
+{
+    lock_take(&c->lock);
+    close_dropped(c);
+    lock_drop(&c->lock);
+}
+
+void cache_flush_alone(struct cache *c)
 {
     lock_take(&c->lock);
     for (unsigned i = 0; i < CACHE_REGIONS; i++)

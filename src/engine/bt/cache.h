@@ -4,11 +4,16 @@
 #include "engine/bt/bt.h"
 
 /* One a VM, shared by its vCPUs. Code lies in regions that fill one after the other; when all are
- * full the oldest is evicted as a whole. `lock` guards everything below. Linking changes code that
- * may be executing by aligned 4-byte stores only (displacement, guard). Dropping a block also
- * overwrites the start of its code, and evicting hands the code's place to others: with more than
- * one running vCPU the others must be called out of translated code first, which nothing does yet.
- * Functions named _locked want the lock held. */
+ * full the oldest is evicted as a whole. `lock` guards everything below. Functions named _locked
+ * want it held.
+ *
+ * While other vCPUs run in translated code these changes are made, all of them by aligned 4-byte
+ * stores: a link gets its target for the first time, or the same one again; a link goes back to its
+ * stub; a guard changes. A vCPU inside a dropped block runs on to its end, as processors do that
+ * have fetched an instruction before another one changes it; everything that the block needs there
+ * (the bytes of its instructions too) stays in its region. Functions named _alone do the rest, and
+ * want all other vCPUs stopped as well (stop.h). What a block found without the lock says (all but
+ * `dead`) is constant while `epoch` is. */
 #define CACHE_REGIONS   8
 #define CACHE_MIN_BYTES (512 * KiB)
 #define CACHE_STUBS     (16 * KiB)
@@ -33,7 +38,9 @@ struct cache {
     struct bt_stats *stats;
     struct cregion region[CACHE_REGIONS];
     unsigned current;
-    u32 epoch; /* counts evictions; atomic */
+    u32 epoch;   /* counts evictions; changes while no other vCPU runs */
+    bool shared; /* by several vCPUs */
+    u32 dropped; /* blocks whose entries are to be overwritten, through hash_next */
     struct tb *tbs;
     struct link *links;
     u32 *hash;
@@ -50,6 +57,8 @@ void *cache_reserve(size_t bytes);
 must_check int cache_create(struct cache **out, struct mem *mem, size_t bytes,
                             struct bt_stats *stats, struct err *e);
 void cache_destroy(struct cache *c);
+/* Whether several vCPUs use it; while none runs. */
+void cache_share(struct cache *c, bool shared);
 
 static inline const u8 *cache_x(const struct cache *c, u32 off)
 {
@@ -64,10 +73,13 @@ static inline u32 cache_off(const struct cache *c, const void *x)
 /* The block at gpa for mode, or NULL. */
 struct tb *cache_find_locked(struct cache *c, u64 gpa, u32 mode);
 
-/* Makes room for a block in the current region, evicting the next one when it is full: *tb is a
- * fresh block (not yet found by anyone) and code may be written from buf.w + region.used and
- * region.cold_used on.
- * Evicting counts up `epoch`: jump caches and resume addresses from before are void then. */
+/* Whether the current region has room for another block. */
+bool cache_has_room_locked(const struct cache *c);
+/* Goes on to the next region and evicts what it holds. Evicting counts up `epoch`: jump caches and
+ * resume addresses from before are void then. */
+void cache_make_room_alone_locked(struct cache *c);
+/* With room: a fresh block (not yet found by anyone); code may be written from buf.w + region.used
+ * and region.cold_used on. */
 struct tb *cache_begin_locked(struct cache *c);
 /* The number of a page that will hold the block. */
 u32 cache_page_locked(struct cache *c, u64 gpa);
@@ -82,14 +94,27 @@ const struct x86_insn *cache_insn(const struct cache *c, u32 n);
  * target is dropped. */
 void cache_link_locked(struct cache *c, struct link *l, struct tb *target);
 /* The same for one with a guard, to the code at `rip`, while engine_vcpu.link_gen is `gen`. It may
- * have had another target before; one that gets ever new ones has none in the end. */
-void cache_link_far_locked(struct cache *c, struct link *l, struct tb *target, u64 rip, u32 gen);
+ * have had another target before; one that gets ever new ones has none in the end. False: it has
+ * another target now, which is for cache_link_far_alone_locked to change. */
+bool cache_link_far_locked(struct cache *c, struct link *l, struct tb *target, u64 rip, u32 gen);
+void cache_link_far_alone_locked(struct cache *c, struct link *l, struct tb *target, u64 rip,
+                                 u32 gen);
 
 /* Bytes [gpa, gpa + len) changed: drops the blocks that contain them, or all of the page when more
- * and more of it is written. True when one was dropped. Takes the lock. */
-bool cache_invalidate(struct cache *c, u64 gpa, u64 len);
+ * and more of it is written. True when one was dropped. Where several vCPUs share the cache, dropped
+ * blocks may still be entered by jump caches until cache_close_dropped_alone. */
+bool cache_invalidate_locked(struct cache *c, u64 gpa, u64 len);
+bool cache_invalidate(struct cache *c, u64 gpa, u64 len); /* takes the lock */
+/* Makes the entries of dropped blocks lead to C. */
+bool cache_to_close(struct cache *c);            /* there are such; takes the lock */
+void cache_close_dropped_alone(struct cache *c); /* takes the lock */
 /* Drops every block. Takes the lock. */
-void cache_flush(struct cache *c);
+void cache_flush_alone(struct cache *c);
+
+static inline bool tb_dead(const struct tb *tb)
+{
+    return __atomic_load_n(&tb->dead, __ATOMIC_RELAXED);
+}
 
 static inline u32 tb_index(const struct cache *c, const struct tb *tb)
 {

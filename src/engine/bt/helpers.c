@@ -4,6 +4,7 @@
 
 #include "engine/bt/gen.h"
 #include "engine/bt/lockstep.h"
+#include "engine/bt/stop.h"
 #include "engine/bt/translate.h"
 #include "mem/mem.h"
 #include "x86/fpu.h"
@@ -170,15 +171,21 @@ static int find_block(struct engine_vcpu *v, const u8 **host)
     lock_drop(&c->lock);
     if (!tb)
         TRY(translate(v, gpa, v->mode, hva - (gpa & PAGE_MASK), &tb));
+    if (unlikely(!tb)) {
+        v->step = true;
+        return X86_OK;
+    }
     bool same;
     TRY(second_page(v, tb, lin, &same));
     if (unlikely(!same)) {
         v->step = true;
         return X86_OK;
     }
-    *host = cache_x(c, tb->entry_saved);
-    if (c->epoch != v->epoch && !choose_table(v))
+    if (c->epoch != v->epoch && !choose_table(v)) {
+        v->step = true;
         return X86_OK;
+    }
+    *host = cache_x(c, tb->entry_saved);
     set_base(v, tb, rip);
     remember(v, rip, lin, tb, *host);
     return X86_OK;
@@ -251,20 +258,34 @@ static u64 h_dead(struct engine_vcpu *v)
 
 /* --- one instruction by C --------------------------------------------------------------------- */
 
-/* The instruction of a site that was not kept with its block. */
+/* The bytes that the instruction at this offset in a block's page was translated from: offset and
+ * length before each, 0xffff at the end. */
+static const u8 *insn_bytes(const struct cache *c, const struct tb *tb, unsigned off, unsigned *len)
+{
+    const u8 *p = cache_x(c, tb->guest);
+
+    for (unsigned at; (at = p[0] | p[1] << 8) <= PAGE_MASK; p += 3 + *len) {
+        *len = p[2];
+        if (at == off)
+            return p + 3;
+    }
+    return NULL;
+}
+
+/* The instruction of a site, as it was translated: memory may hold another one by now. */
 static const struct x86_insn *site_insn(struct engine_vcpu *v, const struct site *s)
 {
     struct decoded *d = &v->decoded[((uintptr_t)s >> 3) & (DECODED_SIZE - 1)];
-    const struct tb *tb = &v->vm->cache->tbs[s->tb];
-    unsigned flags;
+    const struct cache *c = v->vm->cache;
+    unsigned len;
 
     if (s->flags & SITE_KEPT)
-        return cache_insn(v->vm->cache, s->retry);
+        return cache_insn(c, s->retry);
     if (d->site == s)
         return &d->insn;
-    const u8 *page = mem_page(v->vm->cfg.mem, tb->gpa & ~PAGE_MASK, false, &flags);
+    const u8 *bytes = insn_bytes(c, &c->tbs[s->tb], s->off, &len);
     d->site = NULL;
-    if (!page || x86_decode(&v->cpu, page + s->off, PAGE_BYTES - s->off, &d->insn) != X86_OK)
+    if (!bytes || x86_decode(&v->cpu, bytes, len, &d->insn) != X86_OK)
         return NULL;
     d->site = s;
     return &d->insn;
@@ -344,7 +365,7 @@ static u64 without_groups(struct engine_vcpu *v, const struct site *s)
     lock_drop(&c->lock);
     if (!tb) {
         const u8 *page = mem_page(v->vm->cfg.mem, gpa & ~PAGE_MASK, false, &flags);
-        if (!page || translate(v, gpa, mode, page, &tb) != X86_OK) {
+        if (!page || translate(v, gpa, mode, page, &tb) != X86_OK || !tb) {
             v->step = true;
             return 0;
         }
@@ -353,6 +374,7 @@ static u64 without_groups(struct engine_vcpu *v, const struct site *s)
         v->step = true;
         return 0;
     }
+    set_base(v, tb, v->cpu.s.rip);
     return back(v, cache_x(c, tb->entry_saved));
 }
 
@@ -366,8 +388,8 @@ static u64 h_slow(struct engine_vcpu *v, u64 lin, const struct site *s)
         x86_lin_probe(cpu, lin, s->size, write ? X86_W : X86_R) == X86_OK &&
         tlb_hits(cpu, lin, write)) {
         (&v->stats.tlb_fills_user)[cpu->mmu_set]++; /* in the order of X86_TLB_* */
-        /* The walk may have marked a table that lies beside this code. */
-        if (unlikely(v->vm->cache->tbs[s->tb].dead)) {
+        /* The walk may have marked a table that lies beside code, this or other. */
+        if (unlikely(tb_dead(&v->vm->cache->tbs[s->tb]) || x86_attn(cpu) & X86_ATTN_CODE)) {
             to_c(v);
             cpu->s.rip = rip_at(v, s->tb, s->off);
             return go_on(v, false);
@@ -397,7 +419,7 @@ static struct tb *near_target(struct engine_vcpu *v, const struct link *l)
     lock_drop(&c->lock);
     if (!tb) {
         const u8 *page = mem_page(v->vm->cfg.mem, gpa & ~PAGE_MASK, false, &flags);
-        if (!page || translate(v, gpa, mode, page, &tb) != X86_OK)
+        if (!page || translate(v, gpa, mode, page, &tb) != X86_OK || !tb)
             return NULL;
     }
     return tb->gpa2 == ~0ull ? tb : NULL;
@@ -415,10 +437,26 @@ static u64 link_near(struct engine_vcpu *v, struct link *l)
     if (!c->tbs[l->tb].dead)
         cache_link_locked(c, l, tb);
     lock_drop(&c->lock);
+    set_base(v, tb, v->cpu.s.rip); /* when this block is dropped, its page may have a new number */
     return back(v, cache_x(c, tb->entry_saved));
 }
 
 #define RELINK_AFTER 16
+
+/* The link leads elsewhere now, and other vCPUs may be about to take it. */
+static u64 link_far_alone(struct engine_vcpu *v, struct link *l, struct tb *tb, u64 host)
+{
+    struct cache *c = v->vm->cache;
+    u32 epoch = c->epoch;
+
+    bt_stop(v);
+    lock_take(&c->lock);
+    if (c->epoch == epoch && !c->tbs[l->tb].dead)
+        cache_link_far_alone_locked(c, l, tb, v->cpu.s.rip, v->link_gen);
+    lock_drop(&c->lock);
+    bt_resume(v);
+    return c->epoch == epoch ? back(v, (const u8 *)(uintptr_t)host) : go_on(v, true);
+}
 
 /* To another page. */
 static u64 link_far(struct engine_vcpu *v, struct link *l)
@@ -431,14 +469,15 @@ static u64 link_far(struct engine_vcpu *v, struct link *l)
     v->relink = RELINK_AFTER;
 
     if (!host || c->epoch != epoch || v->mode != mode || v->cpu.s.rip != lin ||
-        c->tbs[l->tb].dead || x86_lin_fetch(&v->cpu, lin, &gpa, &hva) != X86_OK)
+        x86_lin_fetch(&v->cpu, lin, &gpa, &hva) != X86_OK)
         return host;
     lock_take(&c->lock);
     struct tb *tb = cache_find_locked(c, gpa, mode);
-    if (tb && tb->gpa2 == ~0ull)
-        cache_link_far_locked(c, l, tb, lin, v->link_gen);
+    bool fit = tb && tb->gpa2 == ~0ull && host == (u64)(uintptr_t)cache_x(c, tb->entry_saved) &&
+               !c->tbs[l->tb].dead;
+    bool done = !fit || cache_link_far_locked(c, l, tb, lin, v->link_gen);
     lock_drop(&c->lock);
-    return host;
+    return likely(done) ? host : link_far_alone(v, l, tb, host);
 }
 
 static u64 h_link(struct engine_vcpu *v, u64 index)
@@ -448,7 +487,7 @@ static u64 h_link(struct engine_vcpu *v, u64 index)
     to_c(v);
     if (!l->rip && !l->returns)
         v->cpu.s.rip = rip_at(v, l->tb, l->target);
-    if (x86_attn(&v->cpu) || v->vm->cache->tbs[l->tb].dead)
+    if (x86_attn(&v->cpu) || tb_dead(&v->vm->cache->tbs[l->tb]))
         return go_on(v, false);
     return l->guard ? link_far(v, l) : link_near(v, l);
 }

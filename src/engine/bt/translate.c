@@ -5,6 +5,8 @@
 
 #include "engine/bt/gen.h"
 #include "engine/bt/profile.h"
+#include "engine/bt/stop.h"
+#include "mem/mem.h"
 #include "x86/known.h"
 #include "x86/mmu.h"
 #include "x86/optable.h"
@@ -105,8 +107,12 @@ static bool goes_on(struct run *r, unsigned i, unsigned *exits)
     return insn_is_jcc(in) && (*exits)++ < BLOCK_EXITS_MAX;
 }
 
-static int decode(struct engine_vcpu *v, const u8 *at, unsigned len, struct x86_insn *in)
+/* Others may write to the bytes meanwhile: what is decoded is a copy. */
+static int decode(struct engine_vcpu *v, const u8 *bytes, unsigned len, struct x86_insn *in)
 {
+    u8 at[X86_INSN_MAX];
+
+    memcpy(at, bytes, MIN(len, X86_INSN_MAX));
     if (len < X86_INSN_MAX)
         return x86_decode(&v->cpu, at, len, in);
     return x86_decode_known(&v->cpu, v->known, v->mode >> MODE_DECODE | BIT(31), at, in);
@@ -420,6 +426,25 @@ static void emit_cold(struct gen *g)
     }
 }
 
+/* The instructions as they were translated, for C that executes one (insn_bytes in helpers.c). */
+static void emit_guest_bytes(struct gen *g, const struct run *r)
+{
+    struct emit *e = &g->e;
+    int last = -1;
+
+    g->tb->guest = offset_here(g);
+    for (unsigned i = 0; i < r->n; i++) {
+        if (r->off[i] <= last) /* a copy in an unrolled loop */
+            continue;
+        last = r->off[i];
+        e1(e, r->off[i] & 0xff);
+        e1(e, r->off[i] >> 8);
+        e1(e, r->insn[i].len);
+        ebytes(e, r->insn[i].raw, r->insn[i].len);
+    }
+    EBYTES(e, "\xff\xff");
+}
+
 static void emit_dead(struct gen *g, unsigned off)
 {
     g->tb->dead_native = offset_here(g);
@@ -484,6 +509,7 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     emit_cold(g);
     g->calls = false;
     emit_dead(g, gpa & PAGE_MASK);
+    emit_guest_bytes(g, r);
     ASSERT(g->e.p < g->e.end);
     u32 cold_end = offset_here(g);
     c->stats->blocks++;
@@ -498,19 +524,64 @@ static struct tb *emit_block(struct engine_vcpu *v, u64 gpa, u32 mode, const str
     return tb;
 }
 
-static int translate_now(struct engine_vcpu *v, u64 gpa, u32 mode, const u8 *page, struct tb **out)
+static bool page_says(struct engine_vcpu *v, u64 gpa, const u8 *bytes, unsigned n)
+{
+    unsigned flags;
+    const u8 *page = mem_page(v->vm->cfg.mem, gpa & ~PAGE_MASK, false, &flags);
+
+    return page && !memcmp(page + (gpa & PAGE_MASK), bytes, n);
+}
+
+/* Whether memory still holds what was decoded. Who writes into it from now on reports it, and finds
+ * the block or waits for the cache's lock. */
+static bool still_so(struct engine_vcpu *v, u64 gpa, const struct run *r)
+{
+    if (!mem_code_marked(v->vm->cfg.mem, gpa) ||
+        (r->gpa2 != ~0ull && !mem_code_marked(v->vm->cfg.mem, r->gpa2)))
+        return false;
+    for (unsigned i = 0; i < r->n; i++) {
+        const struct x86_insn *in = &r->insn[i];
+        unsigned first = MIN((unsigned)in->len, PAGE_BYTES - r->off[i]);
+        if (!page_says(v, (gpa & ~PAGE_MASK) + r->off[i], in->raw, first))
+            return false;
+        if (first < in->len &&
+            !page_says(v, r->gpa2 & ~PAGE_MASK, in->raw + first, in->len - first))
+            return false;
+    }
+    return true;
+}
+
+/* NULL: try again. */
+static struct tb *commit(struct engine_vcpu *v, u64 gpa, u32 mode, const struct run *r)
 {
     struct cache *c = v->vm->cache;
+    struct tb *tb = NULL;
+
+    lock_take(&c->lock);
+    if (c->shared)
+        tb = cache_find_locked(c, gpa, mode);
+    if (!tb && cache_has_room_locked(c) && still_so(v, gpa, r))
+        tb = emit_block(v, gpa, mode, r);
+    lock_drop(&c->lock);
+    return tb;
+}
+
+#define TRIES 8
+
+static int translate_now(struct engine_vcpu *v, u64 gpa, u32 mode, const u8 *page, struct tb **out)
+{
     static _Thread_local struct run run;
 
-    /* Mark first, then read: a write in between is seen or reported. */
-    bt_mark_code(v, gpa & ~PAGE_MASK);
-    TRY(decode_run(v, gpa, page, &run));
-    if (run.gpa2 != ~0ull)
-        bt_mark_code(v, run.gpa2 & ~PAGE_MASK);
-    lock_take(&c->lock);
-    *out = emit_block(v, gpa, mode, &run);
-    lock_drop(&c->lock);
+    *out = NULL;
+    for (unsigned i = 0; i < TRIES && !*out; i++) {
+        bt_make_room(v);
+        /* Mark first, then read: a write in between is seen or reported. */
+        bt_mark_code(v, gpa & ~PAGE_MASK);
+        TRY(decode_run(v, gpa, page, &run));
+        if (run.gpa2 != ~0ull)
+            bt_mark_code(v, run.gpa2 & ~PAGE_MASK);
+        *out = commit(v, gpa, mode, &run);
+    }
     return X86_OK;
 }
 
