@@ -394,6 +394,8 @@ static void back(struct cache *c, u32 *backed, u32 used, u32 end)
     *backed = MIN(MAX(*backed, used) + BACK_BYTES, end);
     if (!madvise(c->buf.w + first, *backed - first, MADV_POPULATE_WRITE))
         (void)madvise((void *)(c->buf.x + first), *backed - first, MADV_POPULATE_READ);
+}
+
 bool cache_has_room_locked(const struct cache *c)
 {
     return !region_full(&c->region[c->current]);

@@ -101,8 +101,8 @@ void cache_link_far_alone_locked(struct cache *c, struct link *l, struct tb *tar
                                  u32 gen);
 
 /* Bytes [gpa, gpa + len) changed: drops the blocks that contain them, or all of the page when more
- * and more of it is written. True when one was dropped. Where several vCPUs share the cache, dropped
- * blocks may still be entered by jump caches until cache_close_dropped_alone. */
+ * and more of it is written. True when one was dropped. Where several vCPUs share the cache, jump
+ * caches may still enter dropped blocks until cache_close_dropped_alone. */
 bool cache_invalidate_locked(struct cache *c, u64 gpa, u64 len);
 bool cache_invalidate(struct cache *c, u64 gpa, u64 len); /* takes the lock */
 /* Makes the entries of dropped blocks lead to C. */
