@@ -91,6 +91,53 @@ patch:
     dec %ebx
     jnz 1b
     CHECK(%rcx, $0)
+    /* Data in the cache line of the loop that counts in it. */
+    xor %ebx, %ebx
+    mov $500, %ecx
+1:  incl beside
+    add beside, %ebx
+    dec %ecx
+    jnz 1b
+    jmp 2f
+    .balign 4
+beside:
+    .long 0
+2:  CHECK(%rbx, $125250)
+    /* The operand of the next instruction is the counter. */
+    xor %ebx, %ebx
+    mov $300, %ecx
+1:  incl counts + 1
+counts:
+    mov $0, %eax
+    add %eax, %ebx
+    dec %ecx
+    jnz 1b
+    CHECK(%rbx, $45150)
+    /* Data in the page of code, written often, by its address and by another; the code changes
+     * now and then, through the one and the other. */
+    xor %ebx, %ebx
+    mov $400, %ecx
+1:  mov %ecx, PAGE(64) + 512
+    incl PAGE(68) + 512
+    test $31, %cl
+    jnz 2f
+    mov %ecx, PAGE(64) + 1
+    test $32, %cl
+    jz 2f
+    incl PAGE(68) + 1
+2:  RUN(PAGE(64))
+    add %rax, %rbx
+    RUN(PAGE(68))
+    sub %rax, %rbx
+    jne 3f
+    dec %ecx
+    jnz 1b
+3:  CHECK(%rbx, $0)
+    RUN(PAGE(64))
+    CHECK(%rax, $33)
+    mov PAGE(68) + 512, %eax
+    CHECK(%rax, $2)
+    movl $0x66, PAGE(64) + 1
     /* By LOCK CMPXCHG and XCHG. */
     mov $0x66b8, %eax
     mov $0x77b8, %edx
