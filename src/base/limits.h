@@ -47,6 +47,8 @@
 #define CONSOLE_INPUT      4096u        /* bytes of input that wait for the guest, a port */
 #define QCOW2_TABLE_MAX    (32u << 20)  /* bytes of an L1 or refcount table of a qcow2 file */
 #define QCOW2_CLUSTERS_MAX (1ull << 30) /* clusters of a qcow2 file that are checked */
+#define QCOW2_FREED_MAX    (1u << 20)   /* clusters of a qcow2 file that wait for their next use */
+#define QCOW2_STEP_BYTES   (64u << 20)  /* by which a qcow2 file grows */
 #define QCOW2_CHAIN_MAX    16           /* images over each other */
 #define NICS_MAX           8            /* network interfaces of a machine */
 #define FORWARDS_MAX       64           /* ports that lead into the guest */

@@ -120,7 +120,7 @@ int file_zero_at(int fd, u64 off, u64 len, bool punch)
     return rc;
 }
 
-void file_discard_at(int fd, u64 off, u64 len)
+bool file_discard_at(int fd, u64 off, u64 len)
 {
-    (void)fall(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+    return !fall(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
 }

@@ -24,6 +24,7 @@
 #define CLUSTER_BITS_MIN 9
 #define CLUSTER_BITS_MAX 21
 #define KNOWN_FEATURES   (FEATURE_DIRTY | FEATURE_CORRUPT | FEATURE_COMPRESSION)
+#define CLOSE_STEPS      2048u /* clusters that are looked at for an unused end */
 #define OFF_FEATURES     72
 #define OFF_AUTOCLEAR    88
 
@@ -154,21 +155,40 @@ static int set_features(struct qcow2 *q, u64 features)
     return rc;
 }
 
-/* Refcounts that a crash left wrong are put right; from here on a crash leaves them so again (for
- * version 2, which cannot say so, the order of writes leaves nothing worse than lost space). */
+/* A crash leaves room at the end of the file that nobody uses. Refcounts have just been mended. */
+static void cut_tail(struct qcow2 *q)
+{
+    u64 next = q->next, count;
+
+    while (q->next - next < CLOSE_STEPS && next > 1 && qcow2_refcount(q, next - 1, &count) == 0 &&
+           !count)
+        next--;
+    if (next < q->next && ftruncate(q->fd, (off_t)(next * q->cluster)) == 0) {
+        q->next = next;
+        q->end = 0;
+    }
+}
+
+/* Refcounts that a crash left wrong are put right; from here on a crash leaves them so again. For
+ * version 2, which cannot say so, the order of writes leaves nothing worse than lost space. */
 static int begin_writing(struct qcow2 *q, struct err *e)
 {
     u8 none[8] = {0};
     struct qcow2_findings f;
     int rc = 0;
 
-    if (q->features & FEATURE_DIRTY)
+    if (q->features & FEATURE_DIRTY) {
         rc = qcow2_check(q, true, &f, e);
+        if (!rc)
+            cut_tail(q);
+    }
     if (rc || q->version < 3)
         return rc;
     rc = set_features(q, q->features | FEATURE_DIRTY);
     if (!rc && q->autoclear) /* what we do not keep up to date is not valid any more */
         rc = file_write_at(q->fd, OFF_AUTOCLEAR, none, 8);
+    if (!rc) /* both are known on the disk before there is a reason for them */
+        rc = qcow2_barrier(q);
     return rc ? err_set(e, -rc, "disk %s: its header cannot be written: %s", q->path, strerror(-rc))
               : 0;
 }
@@ -221,14 +241,27 @@ int qcow2_load(struct qcow2 *q, struct disk *backing, unsigned depth, struct err
 
 /* ---- life ---- */
 
+/* Two syncs: what is dropped lies behind the first, its refcounts behind the second. */
+static int finish_writing(struct qcow2 *q)
+{
+    int rc = q->throwaway ? 0 : qcow2_settle(q);
+
+    if (!rc && q->end > q->next) /* when it fails the room stays, and does no harm */
+        (void)!ftruncate(q->fd, (off_t)(q->next * q->cluster));
+    if (!rc && q->features & FEATURE_DIRTY)
+        rc = qcow2_barrier(q);
+    return rc || !(q->features & FEATURE_DIRTY) ? rc
+                                                : set_features(q, q->features & ~FEATURE_DIRTY);
+}
+
 int qcow2_close(void *self)
 {
     struct qcow2 *q = self;
     int rc = 0;
 
     ASSERT(!q->pins);
-    if (!q->read_only && q->features & FEATURE_DIRTY)
-        rc = fdatasync(q->fd) ? -errno : set_features(q, q->features & ~FEATURE_DIRTY);
+    if (!q->read_only)
+        rc = finish_writing(q);
     if (q->backing)
         (void)!disk_close(q->backing);
     close(q->fd);
@@ -236,7 +269,7 @@ int qcow2_close(void *self)
         free(q->cache[i].table);
     pthread_rwlock_destroy(&q->rw);
     lock_destroy(&q->cache_lock);
-    free(q->freed);
+    qcow2_free_lists(q);
     free(q->l1);
     free(q->rt);
     free(q->path);

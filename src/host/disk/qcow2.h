@@ -24,6 +24,12 @@
 #define FEATURE_CORRUPT     2ull
 #define FEATURE_COMPRESSION 8ull
 
+/* Cluster numbers, taken from the front or the end. */
+struct qcow2_list {
+    u64 *at, gone; /* gone: how many were taken from the front so far */
+    size_t n, cap;
+};
+
 struct qcow2 {
     int fd;
     char *path;
@@ -50,10 +56,11 @@ struct qcow2 {
         u64 *table; /* as in the file: big-endian */
     } cache[L2_CACHE];
 
-    u64 next;   /* first cluster number behind all that is in use */
-    u64 pins;   /* ranges mapped by disk_map; atomic */
-    u64 *freed; /* cluster numbers: those before `ready` may be used again, the rest */
-    size_t ready, freed_n, freed_cap; /* when nothing is mapped any more */
+    u64 next; /* first cluster number behind all that is in use */
+    u64 end;  /* first one behind those that the file is sure to have, also after a power cut */
+    u64 pins; /* ranges mapped by disk_map; atomic */
+    bool no_holes; /* the host does not punch: clusters that are used again hold old bytes */
+    struct qcow2_list dropped, free, punched, ready; /* qcow2_free.c */
 };
 
 /* ---- qcow2.c ---- */
@@ -83,11 +90,24 @@ u64 *qcow2_read_table(struct qcow2 *q, u64 offset, u64 count, int *rc);
 
 must_check int qcow2_refcount(struct qcow2 *q, u64 cluster, u64 *count);
 must_check int qcow2_set_refcount(struct qcow2 *q, u64 cluster, u64 count);
-/* A cluster with refcount 1; its contents are undefined. */
+
+/* ---- qcow2_free.c: exclusive, but for qcow2_flush ---- */
+
+/* What was written is on the disk before what will be, whatever happens to the power. */
+must_check int qcow2_barrier(struct qcow2 *q);
+/* The same for the guest, without a lock held; brings dropped clusters on their way. */
+must_check int qcow2_flush(struct qcow2 *q);
+/* The same with the lock held. */
+must_check int qcow2_settle(struct qcow2 *q);
+/* A cluster with refcount 1. It reads as zeros, also after a power cut (not with no_holes). */
 must_check int qcow2_alloc(struct qcow2 *q, u64 *offset);
-/* One reference less to each cluster that the L2 entry names. Errors leave it leaked. */
+/* n clusters at the end of the file, without refcounts; they are zeros. */
+must_check int qcow2_append(struct qcow2 *q, u64 n, u64 *cluster);
+/* One reference less, later, to each cluster that the entry named, or that has bytes of the range.
+ * Errors leave it leaked. */
 void qcow2_release(struct qcow2 *q, u64 entry);
-void qcow2_unpinned(struct qcow2 *q);
+void qcow2_drop(struct qcow2 *q, u64 first, u64 last);
+void qcow2_free_lists(struct qcow2 *q);
 /* Clusters of `first..last` (bytes of the file) that a compressed entry covers. */
 void qcow2_compressed_span(const struct qcow2 *q, u64 entry, u64 *first, u64 *last);
 

@@ -241,6 +241,11 @@ int qcow2_check(struct qcow2 *q, bool repair, struct qcow2_findings *f, struct e
     free(c.refs);
     if (rc)
         return err_set(e, -rc, "disk %s: cannot be checked: %s", q->path, strerror(-rc));
+    if (repair && !f->errors) {
+        rc = qcow2_settle(q);
+        if (rc)
+            return err_set(e, -rc, "disk %s: %s", q->path, strerror(-rc));
+    }
     if (repair && f->errors)
         return err_set(e, EINVAL, "disk %s: damaged beyond refcounts: %s", q->path, f->first);
     return 0;

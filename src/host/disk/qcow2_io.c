@@ -2,10 +2,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "host/disk/fileio.h"
 #include "host/disk/qcow2.h"
+
+#define BATCH 32u /* new clusters that share a sync */
 
 /* The vectors that make up bytes skip..skip+len-1 of a list. `out` has room for n. */
 static int cut(const struct iovec *iov, int n, u64 skip, u64 len, struct iovec *out)
@@ -109,32 +110,82 @@ static int readv_at(void *self, u64 off, const struct iovec *iov, int n, u64 len
     return rc;
 }
 
-/* The whole cluster goes to a new place, or to the one it had reserved: old contents, with the new
- * bytes over them. Only when it is there does the table name it. Exclusive. */
-static int write_new(struct qcow2 *q, u64 off, u64 len, const struct iovec *iov, int n)
-{
-    u64 start = off - off % q->cluster, entry, host;
-    u8 *buf = malloc(q->cluster);
+/* A cluster that gets a new place, or the one it had reserved. */
+struct fresh {
+    u64 off, old, host; /* on the disk; its entry; in the file */
     bool reserved;
-    int rc = buf ? qcow2_entry(q, off, &entry) : -ENOMEM;
+};
 
-    reserved = !rc && !(entry & ENTRY_COMPRESSED) && entry & ENTRY_OFFSET && entry & ENTRY_COPIED;
+/* Whether a power cut that keeps the table and loses the cluster's bytes would change what the
+ * guest has not written. Version 2 has no mark for refcounts that have to be mended: there they must
+ * be on the disk before the table. */
+static bool must_wait(const struct qcow2 *q, const struct fresh *f)
+{
+    if (q->version < 3 || q->no_holes || f->reserved)
+        return true;
+    if (f->old & ENTRY_COMPRESSED || plain(f->old))
+        return true;
+    return !f->old && q->backing && f->off < q->backing_bytes;
+}
+
+/* The old contents with the new bytes over them are written; no table names them yet. */
+static int prepare(struct qcow2 *q, struct fresh *f, u64 off, u64 len, const struct iovec *iov,
+                   int n)
+{
+    u8 *buf = malloc(q->cluster);
+    int rc = buf ? 0 : -ENOMEM;
+
+    f->off = off - off % q->cluster;
+    f->reserved = !(f->old & ENTRY_COMPRESSED) && f->old & ENTRY_OFFSET && f->old & ENTRY_COPIED;
+    f->host = f->old & ENTRY_OFFSET;
     if (!rc && len < q->cluster)
-        rc = qcow2_read_odd(q, start, entry, buf, q->cluster);
-    if (!rc && !reserved)
-        rc = qcow2_alloc(q, &host);
+        rc = qcow2_read_odd(q, f->off, f->old, buf, q->cluster);
+    if (!rc && !f->reserved)
+        rc = qcow2_alloc(q, &f->host);
     if (!rc) {
-        if (reserved)
-            host = entry & ENTRY_OFFSET;
         gather(buf + off % q->cluster, iov, n);
-        rc = file_write_at(q->fd, host, buf, q->cluster);
+        rc = file_write_at(q->fd, f->host, buf, q->cluster);
     }
-    if (!rc)
-        rc = qcow2_set_entry(q, off, host | ENTRY_COPIED);
-    if (!rc && !reserved)
-        qcow2_release(q, entry);
     free(buf);
     return rc;
+}
+
+static int name_all(struct qcow2 *q, const struct fresh *f, unsigned count, bool wait)
+{
+    int rc = wait ? qcow2_barrier(q) : 0;
+
+    for (unsigned i = 0; i < count && !rc; i++) {
+        rc = qcow2_set_entry(q, f[i].off, f[i].host | ENTRY_COPIED);
+        if (!rc && !f[i].reserved)
+            qcow2_release(q, f[i].old);
+    }
+    return rc;
+}
+
+/* The clusters from off on that are not this image's own yet, as many as one sync is shared by.
+ * Exclusive. */
+static int write_new(struct qcow2 *q, u64 off, u64 len, const struct iovec *iov, int n, u64 skip,
+                     struct iovec *part, u64 *done)
+{
+    struct fresh f[BATCH];
+    unsigned count = 0;
+    bool wait = false;
+    int rc = 0, rc2;
+
+    for (*done = 0; *done < len && count < BATCH && !rc;) {
+        u64 at = off + *done, step = MIN(len - *done, q->cluster - at % q->cluster);
+
+        rc = qcow2_entry(q, at, &f[count].old);
+        if (rc || (plain(f[count].old) && f[count].old & ENTRY_COPIED))
+            break; /* written in place, perhaps by another request meanwhile */
+        rc = prepare(q, &f[count], at, step, part, cut(iov, n, skip + *done, step, part));
+        if (!rc) {
+            wait |= must_wait(q, &f[count++]);
+            *done += step;
+        }
+    }
+    rc2 = count ? name_all(q, f, count, wait && !q->throwaway) : 0;
+    return rc ? rc : rc2;
 }
 
 static int write_some(struct qcow2 *q, u64 off, u64 len, const struct iovec *iov, int n, u64 skip,
@@ -152,9 +203,8 @@ static int write_some(struct qcow2 *q, u64 off, u64 len, const struct iovec *iov
     pthread_rwlock_unlock(&q->rw);
     if (rc || run)
         return rc;
-    *done = MIN(len, q->cluster - off % q->cluster);
     pthread_rwlock_wrlock(&q->rw);
-    rc = write_new(q, off, *done, part, cut(iov, n, skip, *done, part));
+    rc = write_new(q, off, len, iov, n, skip, part, done);
     pthread_rwlock_unlock(&q->rw);
     return rc;
 }
@@ -231,9 +281,7 @@ static int discard(void *self, u64 off, u64 len)
 
 static int flush(void *self)
 {
-    struct qcow2 *q = self;
-
-    return q->read_only || q->throwaway || fdatasync(q->fd) == 0 ? 0 : -errno;
+    return qcow2_flush(self);
 }
 
 /* ---- mapping ---- */

@@ -119,8 +119,8 @@ static int own_table(struct qcow2 *q, u64 index, u64 *l2)
         rc = qcow2_alloc(q, l2);
     if (!rc)
         rc = file_write_at(q->fd, *l2, raw, q->cluster);
-    if (!rc && !q->throwaway && fdatasync(q->fd))
-        rc = -errno;
+    if (!rc)
+        rc = qcow2_barrier(q);
     if (!rc)
         rc = set_l1(q, index, *l2);
     free(raw);

@@ -49,93 +49,154 @@ int qcow2_refcount(struct qcow2 *q, u64 cluster, u64 *count)
     return rc;
 }
 
+/* The counter at this bit of the bytes at p; nothing else of them changes. */
+static void put_count(u8 *p, unsigned bits, u64 bit, u64 count)
+{
+    if (bits < 8)
+        p[0] = (u8)((p[0] & ~((BIT(bits) - 1) << bit % 8)) | count << bit % 8);
+    else
+        for (unsigned i = 0; i < bits / 8; i++)
+            p[i] = (u8)(count >> (bits - 8 - 8 * i));
+}
+
 static int write_count(struct qcow2 *q, u64 block, u64 cluster, u64 count)
 {
     unsigned bits = 1u << q->refcount_order;
     u64 bit = cluster % per_block(q) * bits;
     u8 raw[8] = {0};
-    int rc = 0;
+    int rc = bits < 8 ? file_read_at(q->fd, block + bit / 8, raw, 1) : 0;
 
-    if (bits < 8) {
-        rc = file_read_at(q->fd, block + bit / 8, raw, 1);
-        raw[0] = (u8)((raw[0] & ~((BIT(bits) - 1) << bit % 8)) | count << bit % 8);
-    } else {
-        for (unsigned i = 0; i < bits / 8; i++)
-            raw[i] = (u8)(count >> (bits - 8 - 8 * i));
-    }
+    put_count(raw, bits, bit, count);
     return rc ? rc : file_write_at(q->fd, block + bit / 8, raw, MAX(bits / 8, 1u));
 }
 
 /* ---- growing ---- */
 
-/* A table twice as large behind everything else, then the header names it. The old one's clusters
- * are freed: nobody else refers to them. */
-static int grow_table(struct qcow2 *q, u64 index)
-{
-    u64 entries = MAX(q->rt_entries * 2, align_up(index + 1, q->cluster / 8));
-    u64 bytes = align_up(entries * 8, q->cluster), offset = q->next * q->cluster;
-    u64 old = q->rt_offset / q->cluster, old_clusters = q->rt_entries * 8 / q->cluster;
-    u8 *raw, head[12];
-    u64 *table;
-    int rc;
+/* A larger table, and behind it the blocks that count the clusters of both and are not there yet.
+ * All of it is on the disk before the header names it. */
+struct larger {
+    u64 entries, clusters; /* of the table */
+    u64 first, blocks;     /* the first cluster, and how many blocks follow */
+    u64 *table;            /* in host order */
+    u8 *raw;               /* the clusters' bytes */
+};
 
-    entries = bytes / 8;
-    if (bytes > QCOW2_TABLE_MAX)
-        return -EFBIG;
-    table = calloc(entries, 8);
-    raw = calloc(entries, 8);
-    if (!table || !raw) {
-        free(table);
-        free(raw);
-        return -ENOMEM;
+static bool has_block(const struct qcow2 *q, u64 index)
+{
+    return index < q->rt_entries && q->rt[index] & ~511ull;
+}
+
+static int plan_larger(const struct qcow2 *q, u64 index, struct larger *l)
+{
+    u64 last, missing;
+
+    *l = (struct larger){.first = q->next, .entries = MAX(q->rt_entries * 2, index + 1)};
+    for (;;) {
+        l->clusters = align_up(l->entries * 8, q->cluster) / q->cluster;
+        l->entries = l->clusters * q->cluster / 8;
+        if (l->entries * 8 > QCOW2_TABLE_MAX)
+            return -EFBIG;
+        last = (l->first + l->clusters + l->blocks - 1) / per_block(q);
+        missing = 0;
+        for (u64 i = l->first / per_block(q); i <= last; i++)
+            missing += !has_block(q, i);
+        if (missing == l->blocks && last < l->entries)
+            return 0;
+        l->blocks = missing;
+        l->entries = MAX(l->entries, last + 1);
     }
-    memcpy(table, q->rt, q->rt_entries * 8);
-    for (u64 i = 0; i < q->rt_entries; i++)
-        put_be64(raw + i * 8, table[i]);
-    q->next += bytes / q->cluster;
-    put_be64(head, offset);
-    put_be32(head + 8, (u32)(bytes / q->cluster));
-    rc = file_write_at(q->fd, offset, raw, bytes);
-    if (!rc && fdatasync(q->fd))
-        rc = -errno;
-    if (!rc)
-        rc = file_write_at(q->fd, 48, head, sizeof(head));
-    free(raw);
-    if (rc) {
-        free(table);
-        return rc;
+}
+
+/* Counters of the new clusters: in blocks that are there, or in the new ones. */
+static int count_larger(struct qcow2 *q, struct larger *l)
+{
+    unsigned bits = 1u << q->refcount_order;
+    u64 per = per_block(q), fresh = l->clusters;
+    int rc = 0;
+
+    for (u64 c = l->first; c < l->first + l->clusters + l->blocks && !rc; c++) {
+        u64 index = c / per, bit = c % per * bits;
+
+        if (has_block(q, index)) {
+            rc = block_of(q, c, &(u64){0});
+            if (!rc)
+                rc = write_count(q, q->rt[index] & ~511ull, c, 1);
+            continue;
+        }
+        if (!l->table[index])
+            l->table[index] = (l->first + fresh++) * q->cluster;
+        put_count(l->raw + l->table[index] - l->first * q->cluster + bit / 8, bits, bit, 1);
     }
-    free(q->rt);
-    q->rt = table;
-    q->rt_entries = entries;
-    q->rt_offset = offset;
-    for (u64 i = 0; i < bytes / q->cluster && !rc; i++)
-        rc = qcow2_set_refcount(q, offset / q->cluster + i, 1);
-    for (u64 i = 0; i < old_clusters && !rc; i++)
-        rc = qcow2_set_refcount(q, old + i, 0);
+    for (u64 i = 0; i < l->entries; i++)
+        put_be64(l->raw + i * 8, l->table[i]);
     return rc;
 }
 
-/* A block of zeros; it counts itself when it covers itself, else its own block does. */
+static int write_larger(struct qcow2 *q, struct larger *l)
+{
+    u64 total = l->clusters + l->blocks;
+    u8 head[12];
+    int rc = qcow2_append(q, total, &l->first);
+
+    if (!rc)
+        rc = count_larger(q, l);
+    if (!rc)
+        rc = file_write_at(q->fd, l->first * q->cluster, l->raw, total * q->cluster);
+    if (!rc)
+        rc = qcow2_barrier(q);
+    put_be64(head, l->first * q->cluster);
+    put_be32(head + 8, (u32)l->clusters);
+    return rc ? rc : file_write_at(q->fd, 48, head, sizeof(head));
+}
+
+/* The old table's clusters are dropped: nobody else refers to them. */
+static int grow_table(struct qcow2 *q, u64 index)
+{
+    struct larger l;
+    int rc = plan_larger(q, index, &l);
+
+    if (rc)
+        return rc;
+    l.table = calloc(l.entries, 8);
+    l.raw = calloc(l.clusters + l.blocks, q->cluster);
+    rc = -ENOMEM;
+    if (l.table && l.raw) {
+        memcpy(l.table, q->rt, q->rt_entries * 8);
+        rc = write_larger(q, &l);
+    }
+    free(l.raw);
+    if (rc) {
+        free(l.table);
+        return rc;
+    }
+    qcow2_drop(q, q->rt_offset, q->rt_offset + q->rt_entries * 8 - 1);
+    free(q->rt);
+    q->rt = l.table;
+    q->rt_entries = l.entries;
+    q->rt_offset = l.first * q->cluster;
+    return 0;
+}
+
+/* A block of zeros. It is counted, in itself or in the block that covers it, and that is on the
+ * disk before the table names it. */
 static int add_block(struct qcow2 *q, u64 index, u64 *block)
 {
-    u64 at = q->next++;
+    u64 at;
     u8 raw[8];
-    int rc;
+    int rc = qcow2_append(q, 1, &at);
 
+    if (rc)
+        return rc;
     *block = at * q->cluster;
-    rc = file_zero_at(q->fd, *block, q->cluster, true);
+    rc = at / per_block(q) == index ? write_count(q, *block, at, 1) : qcow2_set_refcount(q, at, 1);
     if (!rc)
-        rc = ftruncate(q->fd, (off_t)(*block + q->cluster)) ? -errno : 0;
-    if (!rc && at / per_block(q) == index)
-        rc = write_count(q, *block, at, 1);
+        rc = qcow2_barrier(q);
     put_be64(raw, *block);
     if (!rc)
         rc = file_write_at(q->fd, q->rt_offset + index * 8, raw, 8);
-    if (rc)
-        return rc;
-    q->rt[index] = *block;
-    return at / per_block(q) == index ? 0 : qcow2_set_refcount(q, at, 1);
+    if (!rc)
+        q->rt[index] = *block;
+    return rc;
 }
 
 int qcow2_set_refcount(struct qcow2 *q, u64 cluster, u64 count)
@@ -154,80 +215,4 @@ int qcow2_set_refcount(struct qcow2 *q, u64 cluster, u64 count)
     if (!rc && !block)
         rc = add_block(q, index, &block);
     return rc ? rc : write_count(q, block, cluster, count);
-}
-
-/* ---- allocation ---- */
-
-int qcow2_alloc(struct qcow2 *q, u64 *offset)
-{
-    u64 cluster;
-    int rc;
-
-    qcow2_unpinned(q);
-    if (q->ready) {
-        cluster = q->freed[--q->ready];
-        q->freed[q->ready] =
-            q->freed[--q->freed_n]; /* the first that is not ready yet, or itself */
-    } else {
-        cluster = q->next++;
-    }
-    rc = qcow2_set_refcount(q, cluster, 1);
-    *offset = cluster * q->cluster;
-    return rc;
-}
-
-/* What cannot be noted is not used again before the file is opened anew. */
-static void note_freed(struct qcow2 *q, u64 cluster)
-{
-    if (q->freed_n == q->freed_cap) {
-        size_t cap = q->freed_cap ? q->freed_cap * 2 : 256;
-        u64 *more = realloc(q->freed, cap * sizeof(*more));
-
-        if (!more)
-            return;
-        q->freed = more;
-        q->freed_cap = cap;
-    }
-    q->freed[q->freed_n++] = cluster;
-}
-
-void qcow2_unpinned(struct qcow2 *q)
-{
-    if (__atomic_load_n(&q->pins, __ATOMIC_SEQ_CST))
-        return;
-    for (; q->ready < q->freed_n; q->ready++)
-        file_discard_at(q->fd, q->freed[q->ready] * q->cluster, q->cluster);
-}
-
-void qcow2_compressed_span(const struct qcow2 *q, u64 entry, u64 *first, u64 *last)
-{
-    unsigned shift = 62 - (q->cluster_bits - 8);
-    u64 offset = entry & (BIT64(shift) - 1);
-    u64 sectors = (entry >> shift & (BIT64(q->cluster_bits - 8) - 1)) + 1;
-
-    *first = offset;
-    *last = (offset & ~511ull) + sectors * 512 - 1;
-}
-
-static void drop(struct qcow2 *q, u64 cluster)
-{
-    u64 count;
-
-    if (qcow2_refcount(q, cluster, &count) || !count || qcow2_set_refcount(q, cluster, count - 1))
-        return;
-    if (count == 1)
-        note_freed(q, cluster);
-}
-
-void qcow2_release(struct qcow2 *q, u64 entry)
-{
-    u64 first = entry & ENTRY_OFFSET, last = first;
-
-    if (entry & ENTRY_COMPRESSED)
-        qcow2_compressed_span(q, entry, &first, &last);
-    else if (!first)
-        return;
-    for (u64 c = first / q->cluster; c <= last / q->cluster; c++)
-        drop(q, c);
-    qcow2_unpinned(q);
 }
