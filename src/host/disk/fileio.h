@@ -14,6 +14,6 @@ must_check int file_write_at(int fd, u64 off, const void *buf, u64 len);
 /* Makes a range read as zeros; with `punch` its space goes back to the host. Falls back to writing
  * zeros. The file does not grow. */
 must_check int file_zero_at(int fd, u64 off, u64 len, bool punch);
-/* Gives space back where the host can. False: it cannot, and the old bytes may still be there; true:
- * they read as zeros. */
+/* Gives space back where the host can. False: it cannot, and the old bytes may still be there;
+ * true: they read as zeros. */
 bool file_discard_at(int fd, u64 off, u64 len);

@@ -117,8 +117,8 @@ struct fresh {
 };
 
 /* Whether a power cut that keeps the table and loses the cluster's bytes would change what the
- * guest has not written. Version 2 has no mark for refcounts that have to be mended: there they must
- * be on the disk before the table. */
+ * guest has not written. Version 2 has no mark for refcounts that have to be mended: there they
+ * must be on the disk before the table. */
 static bool must_wait(const struct qcow2 *q, const struct fresh *f)
 {
     if (q->version < 3 || q->no_holes || f->reserved)
