@@ -5,12 +5,6 @@
 #include "gen.h"
 #include "undefined.h"
 
-struct builder {
-    struct dcase *c;
-    struct rng *r;
-    u32 open_flags; /* flags undefined since some earlier instruction of the block */
-};
-
 /* Left out of blocks: what ends them or changes how the rest is read. */
 static bool unfit(const struct dcase *c, const ZydisDecodedInstruction *z)
 {
@@ -82,14 +76,38 @@ static u32 zydis_flags(u32 f)
     return f & RFLAGS_ARITH; /* the bits are those of RFLAGS */
 }
 
+/* Whether the instruction changes a register that is to be left alone. */
+static bool writes_kept(const struct builder *b, const ZydisDecodedInstruction *z,
+                        const ZydisDecodedOperand *ops)
+{
+    for (unsigned i = 0; i < z->operand_count; i++) {
+        if (ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+            !(ops[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+            continue;
+        ZydisRegister r =
+            ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, ops[i].reg.value);
+        if (ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_GPR64 &&
+            b->kept >> ZydisRegisterGetId(r) & 1)
+            return true;
+    }
+    return false;
+}
+
 static bool flags_fit(const struct builder *b, const ZydisDecodedInstruction *z)
 {
     return !z->cpu_flags || !(zydis_flags(z->cpu_flags->tested) & b->open_flags);
 }
 
-static void track_flags(struct builder *b, const ZydisDecodedInstruction *z,
-                        const struct undefined *u)
+bool builder_fits(const struct builder *b, u64 next_rip)
 {
+    const struct dcase *c = b->c;
+
+    return flags_fit(b, &c->z) && operands_inside(b, &c->z, c->ops, next_rip);
+}
+
+void builder_track_flags(struct builder *b, const struct undefined *u)
+{
+    const ZydisDecodedInstruction *z = &b->c->z;
     const ZydisAccessedFlags *f = z->cpu_flags;
     bool maybe =
         z->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE) ||
@@ -110,6 +128,8 @@ static unsigned near_register(const struct builder *b, s32 *disp, u64 place)
         s64 d = (s64)(place - guest_state()->gpr[n]);
         if (b->c->mode != MODE_64)
             d = (s32)d;
+        if (b->bases && !(b->bases >> n & 1))
+            continue;
         if (d == (s32)d && (n != X86_RSP || chance(b->r, 10))) {
             *disp = d;
             return n;
@@ -143,8 +163,7 @@ static unsigned encode(struct builder *b, const struct tmpl *t, u64 rip, u8 *byt
     return encode_based(t, c->mode, b->r, 16, place - (rip + z.length), bytes);
 }
 
-/* Finds an instruction that fits at rip. Its length, or 0. */
-static unsigned choose(struct builder *b, u64 rip, u8 *bytes)
+unsigned builder_choose(struct builder *b, u64 rip, u8 *bytes)
 {
     struct dcase *c = b->c;
     const struct tmpl_list *l = &templates[c->mode];
@@ -155,13 +174,33 @@ static unsigned choose(struct builder *b, u64 rip, u8 *bytes)
         if (!gen_decode(c->mode, bytes, n, &c->z, c->ops))
             continue;
         if (excluded(&c->z) || unfit(c, &c->z) || segment_operand(&c->z, c->ops) ||
-            !flags_fit(b, &c->z))
-            continue;
-        if (!operands_inside(b, &c->z, c->ops, rip + c->z.length))
+            writes_kept(b, &c->z, c->ops) || !builder_fits(b, rip + c->z.length))
             continue;
         return c->z.length;
     }
     return 0;
+}
+
+void builder_begin(struct builder *b, u64 index)
+{
+    struct dcase *c = b->c;
+
+    memset(c, 0, offsetof(struct dcase, bytes));
+    c->index = index;
+    c->mode = index % 4 == 3 ? MODE_32 : MODE_64;
+    c->valid = true;
+    c->len = c->insns = c->steps = 0;
+    c->has_ea = c->skip_result = false;
+    state_random(c, b->r);
+    if (c->mode == MODE_32) /* flat */
+        for (unsigned i = 0; i < X86_SREGS; i++)
+            c->in.sel[i] = i == X86_CS ? SEL_CODE32 : SEL_DATA;
+    if (!native_has.fsgsbase)
+        c->in.sel[X86_FS] = c->in.sel[X86_GS] = 0;
+    c->in.rflags &= ~(u64)RFLAGS_AC;
+    for (unsigned i = 0; i < 4; i++) /* a few pointers to begin with */
+        c->in.gpr[rnd_below(b->r, c->mode == MODE_64 ? 16 : 8)] = random_place(b->r, 8, true);
+    c->in.gpr[X86_RSP] = DATA_ADDR + 0x1400;
 }
 
 bool gen_block(struct dcase *c, u64 seed, u64 index)
@@ -170,26 +209,11 @@ bool gen_block(struct dcase *c, u64 seed, u64 index)
     struct builder b = {.c = c, .r = &r};
     u8 bytes[64];
 
-    memset(c, 0, offsetof(struct dcase, bytes));
-    c->index = index;
-    c->mode = index % 4 == 3 ? MODE_32 : MODE_64;
-    c->valid = true;
-    c->len = c->insns = 0;
-    c->has_ea = c->skip_result = false;
-    state_random(c, &r);
-    if (c->mode == MODE_32) /* flat */
-        for (unsigned i = 0; i < X86_SREGS; i++)
-            c->in.sel[i] = i == X86_CS ? SEL_CODE32 : SEL_DATA;
-    if (!native_has.fsgsbase)
-        c->in.sel[X86_FS] = c->in.sel[X86_GS] = 0;
-    c->in.rflags &= ~(u64)RFLAGS_AC;
-    for (unsigned i = 0; i < 4; i++) /* a few pointers to begin with */
-        c->in.gpr[rnd_below(&r, c->mode == MODE_64 ? 16 : 8)] = random_place(&r, 8, true);
-    c->in.gpr[X86_RSP] = DATA_ADDR + 0x1400;
+    builder_begin(&b, index);
     unsigned want = 2 + rnd_below(&r, BLOCK_MAX - 1);
     guest_begin(c);
     for (unsigned k = 0; k < want; k++) {
-        unsigned n = choose(&b, c->start + c->len, bytes);
+        unsigned n = builder_choose(&b, c->start + c->len, bytes);
         if (!n)
             break;
         struct undefined u = undefined_by(&c->z, c->ops, guest_state());
@@ -204,7 +228,7 @@ bool gen_block(struct dcase *c, u64 seed, u64 index)
             /* The flags after a fault are those before the instruction. */
             break;
         }
-        track_flags(&b, &c->z, &u);
+        builder_track_flags(&b, &u);
     }
     c->undef_flags = b.open_flags;
     memset(native_code + (c->start - CODE_ADDR), 0xcc, c->len);

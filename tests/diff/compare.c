@@ -404,6 +404,8 @@ static void print_code(FILE *f, const struct dcase *c)
     ZydisFormatterInit(&fmt, ZYDIS_FORMATTER_STYLE_INTEL);
     for (unsigned off = 0; off < c->len;) {
         unsigned n = 1;
+        while (off + 1 < c->len && c->bytes[off] == 0xcc && c->bytes[off + 1] == 0xcc)
+            off++; /* between functions */
         bool ok = gen_decode(c->mode, c->bytes + off, c->len - off, &z, ops);
         if (ok)
             n = z.length;
@@ -436,13 +438,13 @@ static void print_memory_difference(FILE *f)
 }
 
 void report(FILE *f, const struct dcase *c, const struct outcome *n, const struct outcome *g,
-            const char *what, u64 seed, bool blocks)
+            const char *what, u64 seed, const char *option)
 {
     static const char *const modes[] = {"64-bit", "32-bit", "16-bit"};
     struct outcome in = {.s = c->in, .trap = -1};
 
     fprintf(f, "mismatch in %s, %s code; again: --seed %llu --only %llu%s\n", what, modes[c->mode],
-            (unsigned long long)seed, (unsigned long long)c->index, blocks ? " --blocks" : "");
+            (unsigned long long)seed, (unsigned long long)c->index, option);
     print_code(f, c);
     print_outcome(f, "in", c, &in);
     print_outcome(f, "host", c, n);

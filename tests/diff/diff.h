@@ -11,8 +11,8 @@
 #include "x86/cpuid.h"
 #include "x86/cpu.h"
 
-#define BLOCK_MAX       16 /* instructions in a block */
-#define BLOCK_BYTES_MAX (BLOCK_MAX * 15)
+#define BLOCK_MAX      16 /* instructions in a block */
+#define CASE_BYTES_MAX 0x1800
 
 /* The registers a program sees. */
 struct dstate {
@@ -41,11 +41,12 @@ struct dcase {
     enum dmode mode;
     struct dstate in;
     u64 start; /* linear address of the first instruction */
-    u8 bytes[BLOCK_BYTES_MAX + 16];
+    u8 bytes[CASE_BYTES_MAX + 16];
     unsigned len;
     unsigned insns;
-    bool has_exit; /* a jump to the exit stub stands behind the block */
-    bool valid;    /* Zydis knows the (single) instruction */
+    unsigned steps; /* instructions that are executed at most, 0: a few more than there are */
+    bool has_exit;  /* a jump to the exit stub stands behind the block */
+    bool valid;     /* Zydis knows the (single) instruction */
     ZydisDecodedInstruction z;
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
     /* union of undefined results of all instructions of the block */
@@ -105,7 +106,7 @@ u64 native_exit(void);
 extern u8 *guest_data; /* DATA_ADDR as the guest sees it, RO page included */
 must_check int guest_init(const char *model, struct err *e);
 const struct x86_cpuid_model *guest_model(void);
-/* Runs the same block on the core, at most c->insns instructions. */
+/* Runs the same block on the core, at most c->steps instructions. */
 void guest_run(const struct dcase *c, struct outcome *out);
 /* For building blocks: load c->in, then execute one instruction at a time. False: it stopped. */
 void guest_begin(const struct dcase *c);
@@ -153,6 +154,7 @@ unsigned gen_templates(enum dmode mode);
 /* Makes case `index` of the run with this seed; false: skip it (nothing sensible came out). */
 bool gen_single(struct dcase *c, u64 seed, u64 index);
 bool gen_block(struct dcase *c, u64 seed, u64 index);
+bool gen_loops(struct dcase *c, u64 seed, u64 index);
 /* The decoder for a mode. */
 const ZydisDecoder *gen_decoder(enum dmode mode);
 
@@ -180,4 +182,4 @@ void summary_add(const struct dcase *c, const struct outcome *n, const struct ou
                  const char *what);
 void summary_print(FILE *f);
 void report(FILE *f, const struct dcase *c, const struct outcome *native,
-            const struct outcome *guest, const char *what, u64 seed, bool blocks);
+            const struct outcome *guest, const char *what, u64 seed, const char *option);

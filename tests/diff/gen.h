@@ -40,6 +40,25 @@ unsigned encode_random(const struct tmpl *t, enum dmode mode, struct rng *r, boo
 unsigned encode_based(const struct tmpl *t, enum dmode mode, struct rng *r, unsigned base, s32 disp,
                       u8 *out);
 
+/* block.c: cases of several instructions, made while the core executes them. */
+struct undefined;
+struct builder {
+    struct dcase *c;
+    struct rng *r;
+    u32 open_flags; /* flags undefined since some earlier instruction */
+    u16 kept;       /* registers that no instruction is to change */
+    u16 bases;      /* those that memory operands are based on; 0: any */
+};
+/* A random state in a mode that follows from the index; no code yet. */
+void builder_begin(struct builder *b, u64 index);
+/* Finds an instruction that fits at rip in guest_state(). Its length, or 0; it is in c->z, c->ops.
+ */
+unsigned builder_choose(struct builder *b, u64 rip, u8 *bytes);
+/* Whether c->z reads defined flags only and memory inside the data area. */
+bool builder_fits(const struct builder *b, u64 next_rip);
+/* c->z was executed. */
+void builder_track_flags(struct builder *b, const struct undefined *u);
+
 /* steer.c */
 bool steer(struct dcase *c, struct rng *r);
 /* Linear address and size of memory operand i under state s. */

@@ -401,7 +401,7 @@ void guest_run(const struct dcase *c, struct outcome *out)
 
     *out = (struct outcome){.trap = -1};
     guest_begin(c);
-    for (unsigned i = 0; i < 4 * BLOCK_MAX; i++) {
+    for (unsigned i = 0; i < (c->steps ? c->steps : 4 * BLOCK_MAX); i++) {
         rc = step(cpu);
         if (rc != X86_OK && rc != X86_YIELD)
             break;

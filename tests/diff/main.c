@@ -11,7 +11,8 @@
 
 struct options {
     u64 seed, count, only;
-    bool one, blocks, verbose;
+    bool one, verbose;
+    enum { SINGLE, BLOCKS, LOOPS } kind;
     unsigned max_reports;
     const char *engine, *cpu;
 };
@@ -22,6 +23,7 @@ static void usage(FILE *f)
           "  --seed N      which random cases (default 1)\n"
           "  --count N     how many (default 1000000)\n"
           "  --blocks      blocks of up to 16 instructions instead of single ones\n"
+          "  --loops       loops and functions\n"
           "  --only N      one case, with details\n"
           "  --cpu MODEL   CPU model of the core (default host)\n"
           "  --engine NAME interp: the core itself (default); bt or bt:TUNING (see ring3 run "
@@ -33,11 +35,11 @@ static void usage(FILE *f)
 
 static int parse(int argc, char **argv, struct options *o, bool *tap)
 {
-    static const struct option longs[] = {{"seed", 1, NULL, 's'},    {"count", 1, NULL, 'n'},
-                                          {"blocks", 0, NULL, 'b'},  {"only", 1, NULL, 'o'},
-                                          {"cpu", 1, NULL, 'c'},     {"engine", 1, NULL, 'e'},
-                                          {"reports", 1, NULL, 'r'}, {"tap", 0, NULL, 't'},
-                                          {"help", 0, NULL, 'h'},    {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"seed", 1, NULL, 's'},    {"count", 1, NULL, 'n'}, {"blocks", 0, NULL, 'b'},
+        {"only", 1, NULL, 'o'},    {"cpu", 1, NULL, 'c'},   {"engine", 1, NULL, 'e'},
+        {"reports", 1, NULL, 'r'}, {"tap", 0, NULL, 't'},   {"loops", 0, NULL, 'l'},
+        {"help", 0, NULL, 'h'},    {NULL, 0, NULL, 0}};
     int opt;
 
     *o = (struct options){
@@ -46,7 +48,8 @@ static int parse(int argc, char **argv, struct options *o, bool *tap)
         switch (opt) {
         case 's': o->seed = strtoull(optarg, NULL, 0); break;
         case 'n': o->count = strtoull(optarg, NULL, 0); break;
-        case 'b': o->blocks = true; break;
+        case 'b': o->kind = BLOCKS; break;
+        case 'l': o->kind = LOOPS; break;
         case 'o': o->only = strtoull(optarg, NULL, 0), o->one = true; break;
         case 'c': o->cpu = optarg; break;
         case 'e': o->engine = optarg; break;
@@ -159,7 +162,9 @@ enum { SKIPPED, SAME, DIFFERENT };
 static int attempt(const struct options *o, u64 index, struct dcase *c, struct outcome *native,
                    struct outcome *guest, const char **what, struct totals *t)
 {
-    if (!(o->blocks ? gen_block(c, o->seed, index) : gen_single(c, o->seed, index)))
+    static bool (*const gen[])(struct dcase *, u64, u64) = {gen_single, gen_block, gen_loops};
+
+    if (!gen[o->kind](c, o->seed, index))
         return SKIPPED;
     install(c);
     guest_run(c, guest);
@@ -175,6 +180,7 @@ static void run_case(const struct options *o, u64 index, struct totals *t)
 {
     static struct dcase c;
     static struct outcome native, guest;
+    static const char *const option[] = {"", " --blocks", " --loops"};
     const char *what = NULL;
 
     int rc = attempt(o, index, &c, &native, &guest, &what, t);
@@ -190,14 +196,15 @@ static void run_case(const struct options *o, u64 index, struct totals *t)
         return;
     }
     t->states++;
-    t->insns += c.insns;
+    t->insns += c.steps ? c.steps : c.insns;
     t->by_mode[c.mode]++;
     t->traps += native.trap >= 0;
     t->mismatches += rc == DIFFERENT;
     if (rc == DIFFERENT)
         summary_add(&c, &native, &guest, what);
     if ((rc == DIFFERENT && t->mismatches <= o->max_reports) || o->one)
-        report(stdout, &c, &native, &guest, rc == DIFFERENT ? what : "nothing", o->seed, o->blocks);
+        report(stdout, &c, &native, &guest, rc == DIFFERENT ? what : "nothing", o->seed,
+               option[o->kind]);
     uninstall(&c);
     memory_restore();
 }
@@ -252,7 +259,9 @@ int main(int argc, char **argv)
     double took = seconds() - start;
     if (tap)
         printf("1..1\n%s 1 - %s\n", t.mismatches ? "not ok" : "ok",
-               o.blocks ? "blocks" : "single instructions");
+               o.kind == LOOPS    ? "loops"
+               : o.kind == BLOCKS ? "blocks"
+                                  : "single instructions");
     printf("# %llu states compared (%llu instructions; 64-bit %llu, 32-bit %llu, 16-bit %llu; %llu "
            "exceptions), %llu mismatches, %llu skipped, %.1f s, %.0f states/s\n",
            (unsigned long long)t.states, (unsigned long long)t.insns,
