@@ -48,7 +48,10 @@ static void test_guest_ends_its_half(void **state)
     close(fd);
     assert_op(OP_RW, &p);
     assert_int_equal(p.h.len, 6);
+    /* The device may see the end of the data before it sees that nobody reads. */
     assert_op(OP_SHUTDOWN, &p);
+    if (p.h.flags == SHUT_SEND)
+        assert_op(OP_SHUTDOWN, &p);
     assert_int_equal(p.h.flags, SHUT_SEND | SHUT_RECEIVE);
     send_op(OP_RST, 52, 0, NULL, 0);
     assert_silent();
