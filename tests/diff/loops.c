@@ -161,9 +161,11 @@ static void put_call(struct program *p, u64 *at, unsigned i)
     } else {
         PUT(p, at, "\xb8"); /* mov eax, function */
         put32(p, at, p->function[i]);
-        if (p->made[k] && chance(p->b.r, 50)) {                 /* sometimes another one */
-            PUT(p, at, "\xf7\xc5\x03\x00\x00\x00\x75\x05\xb8"); /* test ebp, 3; jnz +5; mov eax, */
+        if (p->made[k] && chance(p->b.r, 50)) { /* often another one, from the same place */
+            PUT(p, at, "\xb9");                 /* mov ecx, function */
             put32(p, at, p->function[k]);
+            /* test ebp, 3; cmovnz eax, ecx */
+            PUT(p, at, "\xf7\xc5\x03\x00\x00\x00\x0f\x45\xc1");
         }
         PUT(p, at, "\xff\xd0"); /* call rax */
     }
