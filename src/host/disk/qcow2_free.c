@@ -38,6 +38,8 @@ static bool push(struct qcow2_list *l, u64 cluster)
 
 static void take_first(struct qcow2_list *l, size_t n)
 {
+    if (!n) /* the list may never have been allocated */
+        return;
     l->n -= n;
     l->gone += n;
     memmove(l->at, l->at + n, l->n * sizeof(*l->at));
