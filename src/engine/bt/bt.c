@@ -413,11 +413,6 @@ static void bt_stats(struct engine_vm *vm, void (*emit)(void *arg, const char *n
 #undef BT_STAT
 }
 
-static void bt_profile(struct engine_vm *vm, void (*emit)(void *arg, const char *line), void *arg)
-{
-    profile_report(vm, emit, arg);
-}
-
 const struct engine engine_bt = {
     .name = "bt",
     .summary = "binary translation: fast, needs nothing of the host",
@@ -432,5 +427,5 @@ const struct engine engine_bt = {
     .vcpu_get_state = bt_get_state,
     .vcpu_set_state = bt_set_state,
     .stats = bt_stats,
-    .profile = bt_profile,
+    .profile = profile_report,
 };

@@ -23,8 +23,6 @@
  *   xmm/ymm, MXCSR                              the guest's while fp_ready, else scratch
  *
  * C's stack pointer is kept in engine_vcpu.host_rsp. */
-#define T0   H_RAX
-#define T1   H_R10
 #define H_SP H_R15
 
 /* Host register of a guest one; H_NONE: it lives in memory. */

@@ -274,6 +274,13 @@ static inline void e_push(struct emit *e, unsigned reg)
     e1(e, 0x50 | (reg & 7));
 }
 
+static inline void e_pop(struct emit *e, unsigned reg)
+{
+    if (reg & 8)
+        e1(e, 0x41);
+    e1(e, 0x58 | (reg & 7));
+}
+
 static inline void e_jmp_to(struct emit *e, const u8 *to)
 {
     u8 *field = e_jmp(e);

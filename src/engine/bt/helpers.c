@@ -151,6 +151,29 @@ static int second_page(struct engine_vcpu *v, const struct tb *tb, u64 lin, bool
     return X86_OK;
 }
 
+static struct tb *find_tb(struct cache *c, u64 gpa, u32 mode)
+{
+    lock_take(&c->lock);
+    struct tb *tb = cache_find_locked(c, gpa, mode);
+    lock_drop(&c->lock);
+    return tb;
+}
+
+/* The block at an offset of the page that block `from` is in, translated if there is none yet. NULL:
+ * there is none to be had. */
+static struct tb *block_near(struct engine_vcpu *v, u32 from, u64 off, u32 mode)
+{
+    struct cache *c = v->vm->cache;
+    u64 gpa = (c->tbs[from].gpa & ~PAGE_MASK) | off;
+    struct tb *tb = find_tb(c, gpa, mode);
+    unsigned flags;
+
+    if (tb)
+        return tb;
+    const u8 *page = mem_page(v->vm->cfg.mem, gpa & ~PAGE_MASK, false, &flags);
+    return page && translate(v, gpa, mode, page, &tb) == X86_OK ? tb : NULL;
+}
+
 /* X86_OK: *host is the code at RIP. */
 static int find_block(struct engine_vcpu *v, const u8 **host)
 {
@@ -166,9 +189,7 @@ static int find_block(struct engine_vcpu *v, const u8 **host)
         v->step = true;
         return X86_OK;
     }
-    lock_take(&c->lock);
-    struct tb *tb = cache_find_locked(c, gpa, v->mode);
-    lock_drop(&c->lock);
+    struct tb *tb = find_tb(c, gpa, v->mode);
     if (!tb)
         TRY(translate(v, gpa, v->mode, hva - (gpa & PAGE_MASK), &tb));
     if (unlikely(!tb)) {
@@ -351,26 +372,15 @@ static bool tlb_hits(const struct x86_cpu *cpu, u64 lin, bool write)
 static u64 without_groups(struct engine_vcpu *v, const struct site *s)
 {
     struct cache *c = v->vm->cache;
-    u64 gpa = (c->tbs[s->tb].gpa & ~PAGE_MASK) | s->off;
-    u32 mode = v->mode | MODE_NO_GROUPS, epoch = c->epoch;
-    unsigned flags;
+    u32 epoch = c->epoch;
 
     v->stats.group_misses++;
     if (unlikely(v->lockstep))
         lockstep_restarted(v->lockstep);
     to_c(v);
     v->cpu.s.rip = rip_at(v, s->tb, s->off);
-    lock_take(&c->lock);
-    struct tb *tb = cache_find_locked(c, gpa, mode);
-    lock_drop(&c->lock);
-    if (!tb) {
-        const u8 *page = mem_page(v->vm->cfg.mem, gpa & ~PAGE_MASK, false, &flags);
-        if (!page || translate(v, gpa, mode, page, &tb) != X86_OK || !tb) {
-            v->step = true;
-            return 0;
-        }
-    }
-    if (c->epoch != epoch && !choose_table(v)) {
+    struct tb *tb = block_near(v, s->tb, s->off, v->mode | MODE_NO_GROUPS);
+    if (!tb || (c->epoch != epoch && !choose_table(v))) {
         v->step = true;
         return 0;
     }
@@ -406,32 +416,15 @@ static u64 h_slow(struct engine_vcpu *v, u64 lin, const struct site *s)
 
 /* --- links and vector registers --------------------------------------------------------------- */
 
-/* The target of a link inside the page of the block it is in. NULL: see to it elsewhere. */
-static struct tb *near_target(struct engine_vcpu *v, const struct link *l)
-{
-    struct cache *c = v->vm->cache;
-    u64 gpa = (c->tbs[l->tb].gpa & ~PAGE_MASK) | (u64)l->target;
-    u32 mode = v->mode | (l->no_groups ? MODE_NO_GROUPS : 0);
-    unsigned flags;
-
-    lock_take(&c->lock);
-    struct tb *tb = cache_find_locked(c, gpa, mode);
-    lock_drop(&c->lock);
-    if (!tb) {
-        const u8 *page = mem_page(v->vm->cfg.mem, gpa & ~PAGE_MASK, false, &flags);
-        if (!page || translate(v, gpa, mode, page, &tb) != X86_OK || !tb)
-            return NULL;
-    }
-    return tb->gpa2 == ~0ull ? tb : NULL;
-}
-
+/* To the page of the block that the link is in. */
 static u64 link_near(struct engine_vcpu *v, struct link *l)
 {
     struct cache *c = v->vm->cache;
     u32 epoch = c->epoch;
-    struct tb *tb = near_target(v, l);
+    struct tb *tb =
+        block_near(v, l->tb, (u64)l->target, v->mode | (l->no_groups ? MODE_NO_GROUPS : 0));
 
-    if (!tb || c->epoch != epoch)
+    if (!tb || tb->gpa2 != ~0ull || c->epoch != epoch)
         return go_on(v, true);
     lock_take(&c->lock);
     if (!c->tbs[l->tb].dead)

@@ -357,6 +357,14 @@ static bool load_target(struct gen *g)
     return true;
 }
 
+/* Behind the host CALL that a guest's has become, if it did. */
+static void end_call(struct gen *g)
+{
+    if (g->calls)
+        emit_call_site(g);
+    g->calls = false;
+}
+
 static bool gen_call(struct gen *g)
 {
     struct cold commit = {.commit = true, .check = g->code64, .rsp_add = -(s32)slot_bytes(g)};
@@ -371,9 +379,7 @@ static bool gen_call(struct gen *g)
         push_return(g);
         e_lea(&g->e, g->code64 ? W64 : W32, H_SP, base_mem(H_SP, commit.rsp_add));
         gen_goto(g, relative_target(g));
-        if (g->calls)
-            emit_call_site(g);
-        g->calls = false;
+        end_call(g);
         return true;
     }
     if (!load_target(g))
@@ -385,9 +391,7 @@ static bool gen_call(struct gen *g)
         goto_indirect(g, &commit);
     else
         gen_ibtc(g, &commit);
-    if (g->calls)
-        emit_call_site(g);
-    g->calls = false;
+    end_call(g);
     g->ended = true;
     return true;
 }

@@ -92,18 +92,11 @@ static void load_registers(struct emit *e)
 
 static const u8 callee_saved[] = {H_RBX, H_RBP, H_R12, H_R13, H_R14, H_R15};
 
-static void push_pop(struct emit *e, unsigned op, unsigned reg)
-{
-    if (reg & 8)
-        e1(e, 0x41);
-    e1(e, op | (reg & 7));
-}
-
 /* void enter(v: rdi, host: rsi); GS is set. */
 static void emit_enter(struct emit *e)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(callee_saved); i++)
-        push_pop(e, 0x50, callee_saved[i]);
+        e_push(e, callee_saved[i]);
     EBYTES(e, "\x48\x83\xec\x08"); /* sub rsp, 8 */
     e_store(e, W64, CELL(host_rsp), H_RSP);
     e_mov(e, W64, H_RAX, H_RSI);
@@ -113,7 +106,7 @@ static void emit_leave(struct emit *e)
 {
     EBYTES(e, "\x48\x83\xc4\x08"); /* add rsp, 8 */
     for (unsigned i = ARRAY_SIZE(callee_saved); i-- > 0;)
-        push_pop(e, 0x58, callee_saved[i]);
+        e_pop(e, callee_saved[i]);
     e1(e, 0xc3);
 }
 
