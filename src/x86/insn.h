@@ -85,6 +85,22 @@ static inline u64 x86_ea(const struct x86_cpu *cpu, const struct x86_insn *in)
     return in->asize == 4 ? (u32)ea : (u16)ea;
 }
 
+/* Whether one of the operands is memory; LEA's counts. */
+static inline bool x86_insn_has_mem(const struct x86_insn *in)
+{
+    for (unsigned i = 0; i < in->nops; i++)
+        if (in->op[i].kind == X86_OPND_MEM)
+            return true;
+    return false;
+}
+
+/* Whether the byte is a legacy prefix (SDM vol. 2 2.1.1): 66, 67, F2, F3, LOCK or a segment's. */
+static inline bool x86_is_prefix(u8 b)
+{
+    return (b & 0xfe) == 0x66 || (b & 0xe7) == 0x26 || (b & 0xfe) == 0x64 || b == 0xf0 ||
+           (b & 0xfe) == 0xf2;
+}
+
 /* Decodes the bytes (len of them available) for the cpu's current mode and features. Returns
  * X86_OK; X86_FAULT with #UD or #GP (over-long) raised; or X86_DECODE_MORE when the bytes end
  * inside the instruction. Pure: touches no guest memory. An instruction that always faults decodes

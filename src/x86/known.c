@@ -42,18 +42,12 @@ static const u32 modrm_map[8] = {
     0xc0c00000, /* e0-ff: groups 3 to 5 */
 };
 
-static bool is_prefix(u8 b)
-{
-    return (b & 0xfe) == 0x66 || (b & 0xe7) == 0x26 || (b & 0xfe) == 0x64 || b == 0xf0 ||
-           (b & 0xfe) == 0xf2;
-}
-
 /* Offset behind the opcode, 0: VEX or too many prefixes. *modrm: ModRM is expected there. */
 static unsigned opcode_end(const u8 *b, bool code64, bool *modrm)
 {
     unsigned i = 0;
 
-    while (i < 4 && is_prefix(b[i]))
+    while (i < 4 && x86_is_prefix(b[i]))
         i++;
     if (code64 && (b[i] & 0xf0) == 0x40)
         i++;
@@ -111,14 +105,6 @@ static unsigned disp_bytes(const u8 *modrm)
     return mod == 1 ? 1 : mod == 2 || (mod == 0 && base == 5) ? 4 : 0;
 }
 
-static bool has_mem(const struct x86_insn *in)
-{
-    for (unsigned i = 0; i < in->nops; i++)
-        if (in->op[i].kind == X86_OPND_MEM)
-            return true;
-    return false;
-}
-
 /* ENTER, and far jumps and calls with a pointer: it looks like one immediate. */
 static bool two_immediates(const struct x86_insn *in)
 {
@@ -135,7 +121,7 @@ static void learn(struct x86_known *k, unsigned end)
     k->head = in->len;
     k->disp = k->imm = 0;
     if (!end || in->kind != X86_KIND_INT || in->aux || two_immediates(in) || in->asize == 2 ||
-        (in->modrm_off && in->modrm_off != end) || mem != has_mem(in))
+        (in->modrm_off && in->modrm_off != end) || mem != x86_insn_has_mem(in))
         return;
     if (in->modrm_off)
         head += 1 + has_sib(in->raw[end]);

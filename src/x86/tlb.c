@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bloom.h"
 #include "x86/debug.h"
 #include "x86/mmu.h"
 
@@ -46,43 +47,23 @@ static unsigned region_shift(unsigned page_shift)
     return page_shift == 21 ? 22 : page_shift;
 }
 
-/* A region's bits in a filter are parts of one product. There are three, so that hardly any other
- * region has them all: an INVLPG that is taken for one of a large page costs the jump caches. */
-#define SEEN_HASHES      3u
-#define SEEN_SHIFT(hash) (49 - 15 * (hash))
-
-static u64 seen_product(u64 lin, unsigned shift)
+/* Hardly any other region passes for one that was added: an INVLPG that is taken for one of a large
+ * page costs the jump caches. */
+static u64 region_key(u64 lin, unsigned shift)
 {
-    return ((lin >> shift) + shift) * 0x9e3779b97f4a7c15ull;
+    return (lin >> shift) + shift;
 }
 
 static void seen_add(u64 *map, unsigned bits, u64 lin, unsigned page_shift)
 {
-    u64 product = seen_product(lin, region_shift(page_shift));
-
-    for (unsigned i = 0; i < SEEN_HASHES; i++) {
-        unsigned bit = product >> SEEN_SHIFT(i) & (bits - 1);
-        map[bit / 64] |= BIT64(bit % 64);
-    }
-}
-
-static bool seen_region(const u64 *map, unsigned bits, u64 lin, unsigned shift)
-{
-    u64 product = seen_product(lin, shift);
-
-    for (unsigned i = 0; i < SEEN_HASHES; i++) {
-        unsigned bit = product >> SEEN_SHIFT(i) & (bits - 1);
-        if (!(map[bit / 64] >> (bit % 64) & 1))
-            return false;
-    }
-    return true;
+    bloom_add(map, bits, region_key(lin, region_shift(page_shift)));
 }
 
 /* Whether a page of any size around lin may have been added, or only a large one. */
 static bool seen(const u64 *map, unsigned bits, u64 lin, bool large_only)
 {
     for (unsigned i = large_only; i < ARRAY_SIZE(region_shifts); i++)
-        if (seen_region(map, bits, lin, region_shifts[i]))
+        if (bloom_has(map, bits, region_key(lin, region_shifts[i])))
             return true;
     return false;
 }

@@ -45,9 +45,8 @@ static inline unsigned host_reg(unsigned guest)
 /* The tag of an empty slot: an address whose probe looks into another slot. */
 #define IBTC_EMPTY(slot) ((slot) ? 0ull : 1ull)
 
-/* A kernel runs in a thousand pages: three bits of so many for each let one in 1500 others pass. */
-#define IBTC_PAGES_BITS   32768u
-#define IBTC_PAGES_HASHES 3u
+/* A kernel runs in a thousand pages: of others one in 1500 then passes for one of them. */
+#define IBTC_PAGES_BITS 32768u
 
 struct ibtc_entry {
     u64 rip;

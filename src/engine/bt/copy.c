@@ -15,24 +15,6 @@ struct raw {
     u8 imm_off, imm_len;
 };
 
-static bool is_prefix(u8 b)
-{
-    switch (b) {
-    case 0x66:
-    case 0x67:
-    case 0xf0:
-    case 0xf2:
-    case 0xf3:
-    case 0x26:
-    case 0x2e:
-    case 0x36:
-    case 0x3e:
-    case 0x64:
-    case 0x65: return true;
-    default: return false;
-    }
-}
-
 static bool is_kept(u8 b)
 {
     return b == 0x66 || b == 0xf2 || b == 0xf3 || b == 0xf0;
@@ -77,7 +59,7 @@ static struct raw parse(const struct gen *g)
     unsigned i = 0;
 
     /* A REX that another prefix follows does not count. */
-    for (bool rex; (rex = g->code64 && (b[i] & 0xf0) == 0x40) || is_prefix(b[i]); i++) {
+    for (bool rex; (rex = g->code64 && (b[i] & 0xf0) == 0x40) || x86_is_prefix(b[i]); i++) {
         r.w = rex && b[i] & 8;
         if (!rex && is_kept(b[i]) && r.npfx < 4 && !memchr(r.pfx, b[i], r.npfx))
             r.pfx[r.npfx++] = b[i];

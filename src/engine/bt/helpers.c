@@ -159,8 +159,8 @@ static struct tb *find_tb(struct cache *c, u64 gpa, u32 mode)
     return tb;
 }
 
-/* The block at an offset of the page that block `from` is in, translated if there is none yet. NULL:
- * there is none to be had. */
+/* The block at an offset of the page that block `from` is in, translated if there is none yet.
+ * NULL: there is none to be had. */
 static struct tb *block_near(struct engine_vcpu *v, u32 from, u64 off, u32 mode)
 {
     struct cache *c = v->vm->cache;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/bloom.h"
 #include "engine/bt/cache.h"
 
 static u32 new_gen(void)
@@ -105,36 +106,13 @@ void ibtc_add(struct ibtc *t, u64 rip, u64 lin, bool local, const u8 *host)
     ibtc_add_page(t, lin, local);
 }
 
-/* Each hash is other 15 bits of one product. */
-static unsigned page_bit(u64 product, unsigned hash)
-{
-    return product >> (49 - 15 * hash) & (IBTC_PAGES_BITS - 1);
-}
-
-static u64 page_product(u64 lin)
-{
-    return (lin >> 12) * 0x9e3779b97f4a7c15ull;
-}
-
 void ibtc_add_page(struct ibtc *t, u64 lin, bool local)
 {
-    u64 product = page_product(lin);
-
     t->local |= local;
-    for (unsigned i = 0; i < IBTC_PAGES_HASHES; i++) {
-        unsigned bit = page_bit(product, i);
-        t->pages[bit / 64] |= BIT64(bit % 64);
-    }
+    bloom_add(t->pages, IBTC_PAGES_BITS, lin >> 12);
 }
 
 bool ibtc_has_page(const struct ibtc *t, u64 lin)
 {
-    u64 product = page_product(lin);
-
-    for (unsigned i = 0; i < IBTC_PAGES_HASHES; i++) {
-        unsigned bit = page_bit(product, i);
-        if (!(t->pages[bit / 64] >> (bit % 64) & 1))
-            return false;
-    }
-    return true;
+    return bloom_has(t->pages, IBTC_PAGES_BITS, lin >> 12);
 }

@@ -164,14 +164,6 @@ static int decode_run(struct engine_vcpu *v, u64 gpa, const u8 *page, struct run
 
 enum first_use { USE_NONE, USE_SAVES, USE_READS, USE_OVERWRITES };
 
-static bool has_mem(const struct x86_insn *in)
-{
-    for (unsigned i = 0; i < in->nops; i++)
-        if (in->op[i].kind == X86_OPND_MEM)
-            return true;
-    return false;
-}
-
 /* Whether C may execute the instruction, and then a fault saves the flags. */
 static bool may_leave(const struct x86_insn *in)
 {
@@ -182,7 +174,7 @@ static bool may_leave(const struct x86_insn *in)
     case ZYDIS_MNEMONIC_DIV:
     case ZYDIS_MNEMONIC_IDIV: return true;
     case ZYDIS_MNEMONIC_LEA: return false;
-    default: return has_mem(in) || !insn_writes_known(in);
+    default: return x86_insn_has_mem(in) || !insn_writes_known(in);
     }
 }
 
