@@ -76,42 +76,10 @@ static struct engine_vcpu *vcpu_of(void *w)
     return container_of((struct world *)w, struct engine_vcpu, world);
 }
 
-static int msr_access(struct engine_vcpu *v, unsigned long request, u32 msr, u64 *val)
-{
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } b = {.head.nmsrs = 1, .entry = {.index = msr, .data = *val}};
-    int rc = kvm_ioctl_count(v->fd, request, &b);
-
-    *val = b.entry.data;
-    return rc == 1 ? 0 : -EINVAL;
-}
-
 bool kvm_irqchip_msr(u32 msr)
 {
     return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE ||
            (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST);
-}
-
-/* The guest's TSC when the machine's clock is `ns`, and back; 0 stays 0. */
-static u64 deadline_to_tsc(struct engine_vcpu *v, u64 ns)
-{
-    s64 ahead = (s64)(ns - v->env->tsc(v->env->ctx));
-
-    u64 tsc = kvm_tsc_now(v) + (u64)kvm_tsc_from_world(v->vm, ahead);
-
-    return ns ? MAX(tsc, 1ull) : 0;
-}
-
-static u64 deadline_from_tsc(struct engine_vcpu *v, u64 tsc)
-{
-    u64 now = v->env->tsc(v->env->ctx);
-    s64 ahead = kvm_tsc_to_world(v->vm, (s64)(tsc - kvm_tsc_now(v)));
-
-    if (!tsc)
-        return 0;
-    return ahead < 0 && (u64)-ahead >= now ? 1 : now + (u64)ahead;
 }
 
 static int chip_msr_read(void *w, u32 msr, u64 *val)
@@ -126,9 +94,9 @@ static int chip_msr_read(void *w, u32 msr, u64 *val)
         return 0;
     }
     *val = 0;
-    rc = msr_access(v, KVM_GET_MSRS, msr, val);
+    rc = kvm_msr_access(v, KVM_GET_MSRS, msr, val);
     if (msr == MSR_TSC_DEADLINE)
-        *val = deadline_from_tsc(v, *val);
+        *val = kvm_deadline_from_tsc(v, *val);
     return rc;
 }
 
@@ -140,8 +108,8 @@ static int chip_msr_write(void *w, u32 msr, u64 val)
     if (!kvm_irqchip_msr(msr))
         return v->env->msr_write(v->env->ctx, msr, val);
     if (msr == MSR_TSC_DEADLINE)
-        val = deadline_to_tsc(v, val);
-    rc = msr_access(v, KVM_SET_MSRS, msr, &val);
+        val = kvm_deadline_to_tsc(v, val);
+    rc = kvm_msr_access(v, KVM_SET_MSRS, msr, &val);
     if (!rc && msr == MSR_APIC_BASE)
         v->apic_base = val;
     return rc;
@@ -201,13 +169,13 @@ static int get_lapic(struct engine_vcpu *v, struct irqchip_lapic *l, struct err 
         return rc;
     rc = kvm_ioctl(v->fd, KVM_GET_LAPIC, &page);
     if (!rc)
-        rc = msr_access(v, KVM_GET_MSRS, MSR_TSC_DEADLINE, &deadline);
+        rc = kvm_msr_access(v, KVM_GET_MSRS, MSR_TSC_DEADLINE, &deadline);
     if (rc)
         return failed(e, rc, "reading a local APIC");
     l->base = v->apic_base;
     kvm_to_lapic(&page, l);
     l->tpr = (l->tpr & 15) | (u32)v->cr8 << 4; /* the interpreter may have changed it */
-    l->deadline = deadline_from_tsc(v, deadline);
+    l->deadline = kvm_deadline_from_tsc(v, deadline);
     l->nmis = (u8)MIN(v->nmis, 2u);
     v->nmis = 0;
     return 0;
@@ -224,7 +192,7 @@ static int set_lapic(struct engine_vcpu *v, const struct irqchip_lapic *l, struc
     if (rc)
         return rc;
     kvm_from_lapic(l, &page);
-    rc = msr_access(v, KVM_SET_MSRS, MSR_APIC_BASE, &base);
+    rc = kvm_msr_access(v, KVM_SET_MSRS, MSR_APIC_BASE, &base);
     for (unsigned i = 0; i < 2 && !rc; i++)
         rc = kvm_ioctl(v->fd, KVM_SET_LAPIC, &page);
     if (rc)
@@ -239,12 +207,12 @@ static int set_lapic(struct engine_vcpu *v, const struct irqchip_lapic *l, struc
 /* As kvm_state_in goes on. */
 int kvm_irqchip_deadline_in(struct engine_vcpu *v)
 {
-    u64 tsc = deadline_to_tsc(v, v->deadline);
+    u64 tsc = kvm_deadline_to_tsc(v, v->deadline);
 
     if (!tsc)
         return 0;
     v->deadline = 0;
-    return msr_access(v, KVM_SET_MSRS, MSR_TSC_DEADLINE, &tsc);
+    return kvm_msr_access(v, KVM_SET_MSRS, MSR_TSC_DEADLINE, &tsc);
 }
 
 static int each_chip(struct engine_vm *vm, unsigned long request, struct kvm_irqchip chip[3])

@@ -125,6 +125,8 @@ int kvm_msr_init(struct engine_vm *vm, struct err *e);
 int kvm_msr_out(struct engine_vcpu *v, struct x86_state *s);
 int kvm_msr_in(struct engine_vcpu *v, const struct x86_state *s);
 void kvm_msr_exit(struct engine_vcpu *v);
+/* One MSR by KVM_GET_MSRS or KVM_SET_MSRS. -EINVAL: the kernel declines. */
+int kvm_msr_access(struct engine_vcpu *v, unsigned long request, u32 msr, u64 *val);
 
 /* tsc.c */
 void kvm_tsc_rate(struct engine_vcpu *v); /* right after its creation */
@@ -135,6 +137,9 @@ void kvm_tsc_resume(struct engine_vcpu *v); /* before the guest runs: notices th
 int kvm_tsc_out(struct engine_vcpu *v);     /* cpu->s.tsc_offset from the kernel */
 int kvm_tsc_in(struct engine_vcpu *v);
 u64 kvm_tsc_now(struct engine_vcpu *v); /* the guest's TSC */
+/* The guest's TSC at a time of the machine's clock, and back; 0, no deadline, stays 0. */
+u64 kvm_deadline_to_tsc(struct engine_vcpu *v, u64 ns);
+u64 kvm_deadline_from_tsc(struct engine_vcpu *v, u64 tsc);
 
 /* state.c: the whole state between cpu->s and the kernel. 0 or -errno with *e set. */
 must_check int kvm_state_out(struct engine_vcpu *v, struct err *e);

@@ -116,6 +116,18 @@ int kvm_msr_init(struct engine_vm *vm, struct err *e)
 
 /* ---- moving ---- */
 
+int kvm_msr_access(struct engine_vcpu *v, unsigned long request, u32 msr, u64 *val)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } b = {.head.nmsrs = 1, .entry = {.index = msr, .data = *val}};
+    int rc = kvm_ioctl_count(v->fd, request, &b);
+
+    *val = b.entry.data;
+    return rc == 1 ? 0 : -EINVAL;
+}
+
 struct msr_buf {
     struct kvm_msrs head;
     struct kvm_msr_entry entry[ARRAY_SIZE(moved)];
@@ -177,30 +189,17 @@ int kvm_msr_in(struct engine_vcpu *v, const struct x86_state *s)
 
 /* ---- exits ---- */
 
-/* The local APIC keeps the deadline in the machine's time, the guest writes its TSC: what lies
- * between is the same in both. */
 static int deadline_write(struct engine_vcpu *v, u64 val)
 {
-    u64 ns = 0;
-
-    if (val) {
-        s64 ahead = (s64)(val - kvm_tsc_now(v));
-        u64 now = v->env->tsc(v->env->ctx);
-
-        ahead = kvm_tsc_to_world(v->vm, ahead);
-        ns = ahead < 0 && (u64)-ahead >= now ? 1 : now + (u64)ahead;
-    }
-    return v->env->msr_write(v->env->ctx, MSR_TSC_DEADLINE, ns);
+    return v->env->msr_write(v->env->ctx, MSR_TSC_DEADLINE, kvm_deadline_from_tsc(v, val));
 }
 
 static int deadline_read(struct engine_vcpu *v, u64 *val)
 {
     int rc = v->env->msr_read(v->env->ctx, MSR_TSC_DEADLINE, val);
 
-    if (!rc && *val) {
-        s64 ahead = (s64)(*val - v->env->tsc(v->env->ctx));
-        *val = kvm_tsc_now(v) + (u64)kvm_tsc_from_world(v->vm, ahead);
-    }
+    if (!rc)
+        *val = kvm_deadline_to_tsc(v, *val);
     return rc;
 }
 

@@ -57,30 +57,42 @@ static int offset_attr(struct engine_vcpu *v, unsigned long request, u64 *offset
     return kvm_ioctl(v->fd, request, &a);
 }
 
-static u64 read_tsc(struct engine_vcpu *v)
+static u64 world_now(struct engine_vcpu *v)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } b = {.head.nmsrs = 1, .entry.index = MSR_TSC};
+    return v->env->tsc(v->env->ctx);
+}
 
-    return kvm_ioctl_count(v->fd, KVM_GET_MSRS, &b) == 1 ? b.entry.data : 0;
+u64 kvm_tsc_now(struct engine_vcpu *v)
+{
+    u64 val = 0;
+
+    return kvm_msr_access(v, KVM_GET_MSRS, MSR_TSC, &val) ? 0 : val;
 }
 
 /* Without the attribute of offsets (Linux before 5.16) vCPUs of one VM may differ a little. */
 static int write_tsc(struct engine_vcpu *v, u64 val)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } b = {.head.nmsrs = 1, .entry = {.index = MSR_TSC, .data = val}};
-
-    return kvm_ioctl_count(v->fd, KVM_SET_MSRS, &b) == 1 ? 0 : -EIO;
+    return kvm_msr_access(v, KVM_SET_MSRS, MSR_TSC, &val) ? -EIO : 0;
 }
 
-u64 kvm_tsc_now(struct engine_vcpu *v)
+/* The machine keeps deadlines in its own time, the guest in its TSC: what lies between now and then
+ * is the same in both. */
+u64 kvm_deadline_to_tsc(struct engine_vcpu *v, u64 ns)
 {
-    return read_tsc(v);
+    if (!ns)
+        return 0;
+    s64 ahead = (s64)(ns - world_now(v));
+    u64 tsc = kvm_tsc_now(v) + (u64)kvm_tsc_from_world(v->vm, ahead);
+    return MAX(tsc, 1ull);
+}
+
+u64 kvm_deadline_from_tsc(struct engine_vcpu *v, u64 tsc)
+{
+    if (!tsc)
+        return 0;
+    s64 ahead = kvm_tsc_to_world(v->vm, (s64)(tsc - kvm_tsc_now(v)));
+    u64 now = world_now(v);
+    return ahead < 0 && (u64)-ahead >= now ? 1 : now + (u64)ahead;
 }
 
 /* Puts tsc_base where guest TSCs without offset of their own are the machine's clock. */
@@ -91,8 +103,8 @@ static void make_base_locked(struct engine_vcpu *v)
 
     if (offset_attr(v, KVM_GET_DEVICE_ATTR, &offset))
         return;
-    tsc = read_tsc(v);
-    world = v->env->tsc(v->env->ctx);
+    tsc = kvm_tsc_now(v);
+    world = world_now(v);
     vm->tsc_base = world - (tsc - offset);
     vm->tsc_gen++;
     vm->tsc_host = __rdtsc();
@@ -108,7 +120,7 @@ static s64 host_ticks_to_ns(const struct engine_vm *vm, s64 ticks)
 static bool stood_locked(struct engine_vcpu *v)
 {
     struct engine_vm *vm = v->vm;
-    u64 world = v->env->tsc(v->env->ctx), host = __rdtsc();
+    u64 world = world_now(v), host = __rdtsc();
     s64 passed = (s64)(world - vm->tsc_world);
     s64 behind = host_ticks_to_ns(vm, (s64)(host - vm->tsc_host)) - passed;
 
@@ -129,11 +141,6 @@ static bool unscaled(const struct engine_vm *vm)
     return vm->tsc_khz != GUEST_KHZ;
 }
 
-static u64 world_now(struct engine_vcpu *v)
-{
-    return v->env->tsc(v->env->ctx);
-}
-
 int kvm_tsc_in(struct engine_vcpu *v)
 {
     struct engine_vm *vm = v->vm;
@@ -144,7 +151,7 @@ int kvm_tsc_in(struct engine_vcpu *v)
         return write_tsc(v, world_now(v) + v->cpu->s.tsc_offset);
     if (unscaled(vm) && v->tsc_gen) {
         rc = offset_attr(v, KVM_GET_DEVICE_ATTR, &offset);
-        offset += world_now(v) + v->cpu->s.tsc_offset - read_tsc(v);
+        offset += world_now(v) + v->cpu->s.tsc_offset - kvm_tsc_now(v);
         return rc ? rc : offset_attr(v, KVM_SET_DEVICE_ATTR, &offset);
     }
     lock_take(&vm->tsc_lock);
@@ -163,7 +170,7 @@ int kvm_tsc_out(struct engine_vcpu *v)
     int rc;
 
     if (!v->vm->tsc_offsets || unscaled(v->vm)) {
-        v->cpu->s.tsc_offset = read_tsc(v) - world_now(v);
+        v->cpu->s.tsc_offset = kvm_tsc_now(v) - world_now(v);
         return 0;
     }
     rc = offset_attr(v, KVM_GET_DEVICE_ATTR, &offset);
