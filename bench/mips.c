@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/types.h"
+#include "../tests/idle_env.h"
 #include "engine/engine.h"
 #include "host/clock.h"
 #include "x86/cpuid.h"
@@ -32,55 +33,6 @@ static void die(const char *what, const struct err *e)
     fprintf(stderr, "mips: %s: %s\n", what, e->msg);
     exit(1);
 }
-
-static bool never(void *ctx)
-{
-    return false;
-}
-
-static int no_vector(void *ctx)
-{
-    return -1;
-}
-
-static u64 zero(void *ctx)
-{
-    return 0;
-}
-
-static void ignore_u64(void *ctx, u64 v)
-{
-}
-
-static void ignore_bool(void *ctx, bool v)
-{
-}
-
-static int no_msr_read(void *ctx, u32 msr, u64 *val)
-{
-    return -1;
-}
-
-static int no_msr_write(void *ctx, u32 msr, u64 val)
-{
-    return -1;
-}
-
-static int no_random(void *ctx, u64 *val)
-{
-    return -1;
-}
-
-static const struct vcpu_env env = {.irq_pending = never,
-                                    .irq_ack = no_vector,
-                                    .nmi_take = never,
-                                    .tsc = zero,
-                                    .cr8_read = zero,
-                                    .cr8_write = ignore_u64,
-                                    .msr_read = no_msr_read,
-                                    .msr_write = no_msr_write,
-                                    .ferr = ignore_bool,
-                                    .random = no_random};
 
 /* 64-bit mode, CPL 0, the first GiB mapped one to one by a 1 GiB page. */
 static void enter_long_mode(struct x86_state *s)
@@ -138,7 +90,8 @@ static void setup(struct bench *b, const struct engine *engine)
     if (mem_write(b->mem, IMAGE_GPA, flat_image, bytes) || mem_write(b->mem, PML4_GPA, &pml4e, 8) ||
         mem_write(b->mem, PDPT_GPA, &pdpte, 8))
         die("loading the image", &e);
-    if (engine->vm_create(&cfg, &b->vm, &e) || engine->vcpu_create(b->vm, 0, &env, &b->vcpu, &e))
+    if (engine->vm_create(&cfg, &b->vm, &e) ||
+        engine->vcpu_create(b->vm, 0, &idle_env, &b->vcpu, &e))
         die(engine->name, &e);
 }
 

@@ -41,34 +41,6 @@
 #define P9_XATTR_BYTES_MAX (1 << 20)   /* attribute values held by the fids of a share */
 
 /* Small virtio devices */
-#define RNG_REQUEST_MAX    4096         /* bytes of entropy for one request */
-#define CONSOLE_PORTS_MAX  16           /* ports of a virtio console; two queues each */
-#define CONSOLE_NAME_MAX   64           /* bytes of a port's name */
-#define CONSOLE_INPUT      4096u        /* bytes of input that wait for the guest, a port */
-#define QCOW2_TABLE_MAX    (32u << 20)  /* bytes of an L1 or refcount table of a qcow2 file */
-#define QCOW2_CLUSTERS_MAX (1ull << 30) /* clusters of a qcow2 file that are checked */
-#define QCOW2_FREED_MAX    (1u << 20)   /* clusters of a qcow2 file that wait for their next use */
-#define QCOW2_STEP_BYTES   (64u << 20)  /* by which a qcow2 file grows */
-#define QCOW2_CHAIN_MAX    16           /* images over each other */
-#define NICS_MAX           8            /* network interfaces of a machine */
-#define FORWARDS_MAX       64           /* ports that lead into the guest */
-#define NET_QUEUE_BYTES    (4u << 20)   /* frames that wait for a guest without room */
-#define SLIRP_FDS_MAX      1024         /* sockets of a guest's user-mode network */
-
-/* Disks */
-#define AIO_THREADS_MAX     4     /* worker threads of a disk */
-#define AIO_RING_ENTRIES    128   /* of a disk's io_uring */
-#define DISKS_MAX           16    /* disks of a machine */
-#define BLK_QUEUES_MAX      4     /* queues of a virtio-blk */
-#define BLK_REQUESTS_MAX    128   /* requests of a virtio-blk in flight */
-#define BLK_SEGS_MAX        254   /* data pieces of a request */
-#define BLK_RANGES_MAX      16    /* ranges in a discard or write-zeroes request */
-#define BLK_SERIAL_MAX      20    /* bytes of a serial number (ABI) */
-#define RNG_REQUEST_MAX     4096  /* bytes of entropy for one request */
-#define CONSOLE_PORTS_MAX   16    /* ports of a virtio console; two queues each */
-#define CONSOLE_NAME_MAX    64    /* bytes of a port's name */
-#define CONSOLE_INPUT       4096u /* bytes of input that wait for the guest, a port */
-#define BALLOON_REQUEST_MAX 65536 /* pages in one balloon request */
 #define RNG_REQUEST_MAX     4096    /* bytes of entropy for one request */
 #define CONSOLE_PORTS_MAX   16      /* ports of a virtio console; two queues each */
 #define CONSOLE_NAME_MAX    64      /* bytes of a port's name */
@@ -78,3 +50,24 @@
 #define VSOCK_BUFFER        131072u /* bytes a connection keeps for a slow program of the host */
 #define VSOCK_PACKET_MAX    65536u  /* bytes of payload in one packet */
 #define VSOCK_PATH_BYTES    108     /* bytes of the path of a socket device, NUL included */
+
+/* Networks */
+#define NICS_MAX        8          /* network interfaces of a machine */
+#define FORWARDS_MAX    64         /* ports that lead into the guest */
+#define NET_QUEUE_BYTES (4u << 20) /* frames that wait for a guest without room */
+#define SLIRP_FDS_MAX   1024       /* sockets of a guest's user-mode network */
+
+/* Disks */
+#define AIO_THREADS_MAX    4            /* worker threads of a disk */
+#define AIO_RING_ENTRIES   128          /* of a disk's io_uring */
+#define DISKS_MAX          16           /* disks of a machine */
+#define BLK_QUEUES_MAX     4            /* queues of a virtio-blk */
+#define BLK_REQUESTS_MAX   128          /* requests of a virtio-blk in flight */
+#define BLK_SEGS_MAX       254          /* data pieces of a request */
+#define BLK_RANGES_MAX     16           /* ranges in a discard or write-zeroes request */
+#define BLK_SERIAL_MAX     20           /* bytes of a serial number (ABI) */
+#define QCOW2_TABLE_MAX    (32u << 20)  /* bytes of an L1 or refcount table of a qcow2 file */
+#define QCOW2_CLUSTERS_MAX (1ull << 30) /* clusters of a qcow2 file that are checked */
+#define QCOW2_FREED_MAX    (1u << 20)   /* clusters of a qcow2 file that wait for their next use */
+#define QCOW2_STEP_BYTES   (64u << 20)  /* by which a qcow2 file grows */
+#define QCOW2_CHAIN_MAX    16           /* images over each other */

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../idle_env.h"
 #include "cli/tuning.h"
-#include "engine/engine.h"
 #include "guest.h"
 
 #define HLT 0xf4
@@ -18,59 +18,6 @@ static struct {
     struct engine_vcpu *vcpu;
     u8 *sys;
 } w;
-
-/* --- the machine around the vCPU -------------------------------------------------------------- */
-
-static bool no(void *ctx)
-{
-    return false;
-}
-
-static int no_vector(void *ctx)
-{
-    return -1;
-}
-
-static u64 zero(void *ctx)
-{
-    return 0;
-}
-
-static void ignore(void *ctx, u64 val)
-{
-}
-
-static int no_msr_read(void *ctx, u32 msr, u64 *val)
-{
-    return -EINVAL;
-}
-
-static int no_msr_write(void *ctx, u32 msr, u64 val)
-{
-    return -EINVAL;
-}
-
-static void no_ferr(void *ctx, bool asserted)
-{
-}
-
-static int no_random(void *ctx, u64 *val)
-{
-    return -EINVAL;
-}
-
-static const struct vcpu_env env = {
-    .irq_pending = no,
-    .irq_ack = no_vector,
-    .nmi_take = no,
-    .tsc = zero,
-    .cr8_read = zero,
-    .cr8_write = ignore,
-    .msr_read = no_msr_read,
-    .msr_write = no_msr_write,
-    .ferr = no_ferr,
-    .random = no_random,
-};
 
 /* --- setting up ------------------------------------------------------------------------------- */
 
@@ -125,7 +72,7 @@ int engine_init(const char *spec, struct err *e)
     if (!rc)
         rc = w.engine->vm_create(&cfg, &w.vm, e);
     if (!rc)
-        rc = w.engine->vcpu_create(w.vm, 0, &env, &w.vcpu, e);
+        rc = w.engine->vcpu_create(w.vm, 0, &idle_env, &w.vcpu, e);
     return rc;
 }
 

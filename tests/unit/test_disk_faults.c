@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/uio.h>
 
+#include "disk_files.h"
 #include "host/disk/disk.h"
 #include "host/disk/image.h"
 
@@ -70,22 +71,9 @@ int __wrap_ftruncate64(int fd, off_t len)
 
 /* ---- the work ---- */
 
-static char dir[32], image[64], base[64];
-
-static int setup(void **state)
-{
-    strcpy(dir, "/tmp/ring3-fault-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    snprintf(image, sizeof(image), "%s/disk", dir);
-    snprintf(base, sizeof(base), "%s/base", dir);
-    return 0;
-}
-
 static int teardown(void **state)
 {
-    unlink(image);
-    unlink(base);
-    return rmdir(dir);
+    return remove_files();
 }
 
 static void make(u64 cluster, bool over)

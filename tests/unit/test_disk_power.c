@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
+#include "disk_files.h"
 #include "host/disk/disk.h"
 #include "host/disk/image.h"
 
@@ -121,7 +122,6 @@ static struct {
     unsigned flush_n[CALLS / 16][SECTORS]; /* writes of each sector when it began */
 } past;
 
-static char dir[32], image[64], base[64];
 
 static u32 base_stamp(u64 sector)
 {
@@ -426,21 +426,10 @@ static void growing_table(void **state)
     cuts(512, true, 2, (64 * 256 - 30) * 512);
 }
 
-static int setup(void **state)
-{
-    strcpy(dir, "/tmp/ring3-power-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    snprintf(image, sizeof(image), "%s/disk", dir);
-    snprintf(base, sizeof(base), "%s/base", dir);
-    return 0;
-}
-
 static int teardown(void **state)
 {
     forget();
-    unlink(image);
-    unlink(base);
-    return rmdir(dir);
+    return remove_files();
 }
 
 int main(void)

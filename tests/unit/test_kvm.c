@@ -3,8 +3,9 @@
 
 #include <pthread.h>
 
+#include "../idle_env.h"
 #include "engine/kvm/convert.h"
-#include "engine/kvm/kvm.h"
+#include "kvm_live.h"
 #include "x86/debug.h"
 
 /* ---- conversion ---- */
@@ -310,99 +311,23 @@ static void impossible_exits(void **state)
 
 /* ---- with the host's KVM, whatever it is: real mode and memory work on all ---- */
 
-static bool nothing_pending(void *ctx)
-{
-    return false;
-}
-
-static int no_vector(void *ctx)
-{
-    return -1;
-}
-
-static u64 no_number(void *ctx)
-{
-    return 0;
-}
-
-static void drop_number(void *ctx, u64 val)
-{
-}
-
-static int no_msr_read(void *ctx, u32 msr, u64 *val)
-{
-    return -ENOENT;
-}
-
-static int no_msr_write(void *ctx, u32 msr, u64 val)
-{
-    return -ENOENT;
-}
-
-static const struct vcpu_env idle_env = {
-    .irq_pending = nothing_pending,
-    .irq_ack = no_vector,
-    .nmi_take = nothing_pending,
-    .tsc = no_number,
-    .cr8_read = no_number,
-    .cr8_write = drop_number,
-    .msr_read = no_msr_read,
-    .msr_write = no_msr_write,
-};
-
-struct live {
-    struct mem *mem;
-    struct bus *pio, *mmio;
-    struct x86_cpuid_model model;
-    struct engine_vm *vm;
-    struct engine_vcpu *v;
-};
-
 /* Or skips the test, when there is no KVM. */
-static struct live *live_open(void)
+static struct live_vm *live_open(void)
 {
-    struct live *l = calloc(1, sizeof(*l));
-    struct engine_vm_config cfg = {.cpuid = &l->model, .irqchip = IRQCHIP_MACHINE};
-    struct err e = {0};
-
-    if (access("/dev/kvm", R_OK | W_OK)) {
-        free(l);
-        print_message("# SKIP no /dev/kvm to try on\n");
-        skip();
-    }
-    assert_ok(x86_cpuid_model(&l->model, "ring3-v2", 1, &e), e);
-    assert_ok(engine_kvm.cpuid_limit(&l->model, &e), e);
-    assert_ok(mem_create(&l->mem, &e), e);
-    assert_ok(mem_add_ram(l->mem, 0, 0x10000, &e), e);
-    assert_ok(bus_create(&l->pio, "PIO", 0x10000, &e), e);
-    assert_ok(bus_create(&l->mmio, "MMIO", BIT64(40), &e), e);
-    cfg.mem = l->mem;
-    cfg.pio = l->pio;
-    cfg.mmio = l->mmio;
-    assert_ok(engine_kvm.vm_create(&cfg, &l->vm, &e), e);
-    assert_ok(engine_kvm.vcpu_create(l->vm, 0, &idle_env, &l->v, &e), e);
+    live_vm_needs_kvm();
+    struct live_vm *l = calloc(1, sizeof(*l));
+    live_vm_open(l, IRQCHIP_MACHINE, NULL, &idle_env);
     return l;
 }
 
-/* Backends that emulate have flaws of their own: no TSC offsets, and they remember
- * what was where. */
-static bool live_fit(void)
+static void live_close(struct live_vm *l)
 {
-    return engine_kvm.probe(NULL) == ENGINE_WORKS;
-}
-
-static void live_close(struct live *l)
-{
-    engine_kvm.vcpu_destroy(l->v);
-    engine_kvm.vm_destroy(l->vm);
-    bus_destroy(l->pio);
-    bus_destroy(l->mmio);
-    mem_destroy(l->mem);
+    live_vm_close(l);
     free(l);
 }
 
 /* Real-mode code at 1000h, as far as its HLT. */
-static void live_run(struct live *l, const u8 *code, size_t len, struct x86_state *s)
+static void live_run(struct live_vm *l, const u8 *code, size_t len, struct x86_state *s)
 {
     struct vcpu_exit exit;
     struct err e = {0};
@@ -423,7 +348,7 @@ static void live_run(struct live *l, const u8 *code, size_t len, struct x86_stat
 static void state_by_the_kernel(void **state)
 {
     static const u8 hlt[] = {0xf4};
-    struct live *l = live_open();
+    struct live_vm *l = live_open();
     struct x86_state s, was;
 
     x86_state_reset(&s, false);
@@ -477,7 +402,7 @@ static void state_by_the_kernel(void **state)
 static void dirty_pages(void **state)
 {
     static const u8 store[] = {0xc6, 0x06, 0x00, 0x50, 0x77, 0xf4}; /* mov [5000h], 77h; hlt */
-    struct live *l = live_open();
+    struct live_vm *l = live_open();
     struct x86_state s;
     u8 map[2], byte;
     struct err e = {0};
@@ -506,7 +431,7 @@ static void slots_follow(void **state)
 {
     static const u8 load[] = {0xa1, 0x00, 0x10, 0xf4}; /* mov ax, [ds:1000h]; hlt */
     static const u8 rom[] = {0x34, 0x12};
-    struct live *l = live_open();
+    struct live_vm *l = live_open();
     struct x86_state s;
     struct err e = {0};
 
@@ -538,7 +463,7 @@ static void *kick_later(void *arg)
 static void kicks(void **state)
 {
     static const u8 forever[] = {0xeb, 0xfe};
-    struct live *l = live_open();
+    struct live_vm *l = live_open();
     struct x86_state s;
     struct vcpu_exit exit;
     pthread_t thread;

@@ -7,7 +7,7 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
-#include "engine/kvm/kvm.h"
+#include "kvm_live.h"
 
 /* ---- a guest in real mode on the host's KVM, whatever it is ---- */
 
@@ -42,11 +42,7 @@ static const u8 handler[] = {0xb0, VECTOR, 0xe6, PORT, 0xcf};
 static const u8 pic_handler[] = {0xb0, PIC_VECTOR + 3, 0xe6, PORT, 0xcf};
 
 struct live {
-    struct mem *mem;
-    struct bus *pio, *mmio;
-    struct x86_cpuid_model model;
-    struct engine_vm *vm;
-    struct engine_vcpu *v;
+    struct live_vm m;
     const struct engine_irqchip *chip;
     struct irqchip_state s;
     pthread_t thread;
@@ -72,7 +68,7 @@ static void put(struct live *l, u64 gpa, const void *data, size_t len)
 {
     struct err e = {0};
 
-    assert_ok(mem_write(l->mem, gpa, data, len), e);
+    assert_ok(mem_write(l->m.mem, gpa, data, len), e);
 }
 
 static void fill_memory(struct live *l)
@@ -104,30 +100,14 @@ static void fill_chips(struct irqchip_state *s)
 /* Or skips the test, when there is no KVM. */
 static struct live *live_open(void)
 {
+    live_vm_needs_kvm();
     struct live *l = calloc(1, sizeof(*l));
-    struct engine_vm_config cfg = {.cpuid = &l->model, .irqchip = IRQCHIP_ENGINE};
     struct region r = {PORT, 1, &port_ops, l, NULL, "port"};
     struct x86_state s;
     struct err e = {0};
 
-    if (access("/dev/kvm", R_OK | W_OK)) {
-        free(l);
-        print_message("# SKIP no /dev/kvm to try on\n");
-        skip();
-    }
-    assert_ok(x86_cpuid_model(&l->model, "ring3-v2", 1, &e), e);
-    assert_ok(engine_kvm.cpuid_limit(&l->model, &e), e);
-    assert_ok(mem_create(&l->mem, &e), e);
-    assert_ok(mem_add_ram(l->mem, 0, 0x10000, &e), e);
-    assert_ok(bus_create(&l->pio, "PIO", 0x10000, &e), e);
-    assert_ok(bus_create(&l->mmio, "MMIO", BIT64(40), &e), e);
-    assert_ok(bus_add(l->pio, &r, &e), e);
-    cfg.mem = l->mem;
-    cfg.pio = l->pio;
-    cfg.mmio = l->mmio;
-    assert_ok(engine_kvm.vm_create(&cfg, &l->vm, &e), e);
-    assert_ok(engine_kvm.vcpu_create(l->vm, 0, &env, &l->v, &e), e);
-    l->chip = engine_kvm.irqchip(l->vm);
+    live_vm_open(&l->m, IRQCHIP_ENGINE, &r, &env);
+    l->chip = engine_kvm.irqchip(l->m.vm);
     assert_non_null(l->chip);
     fill_memory(l);
     fill_chips(&l->s);
@@ -136,23 +116,13 @@ static struct live *live_open(void)
     s.seg[X86_CS].base = 0;
     s.rip = 0x1000;
     s.gpr[X86_RSP] = 0x8000;
-    assert_ok(engine_kvm.vcpu_set_state(l->v, &s, &e), e);
+    assert_ok(engine_kvm.vcpu_set_state(l->m.v, &s, &e), e);
     return l;
-}
-
-/* Backends that emulate end interrupts by themselves. */
-static bool live_fit(void)
-{
-    return engine_kvm.probe(NULL) == ENGINE_WORKS;
 }
 
 static void live_close(struct live *l)
 {
-    engine_kvm.vcpu_destroy(l->v);
-    engine_kvm.vm_destroy(l->vm);
-    bus_destroy(l->pio);
-    bus_destroy(l->mmio);
-    mem_destroy(l->mem);
+    live_vm_close(&l->m);
     free(l);
 }
 
@@ -160,7 +130,7 @@ static void *thread(void *arg)
 {
     struct live *l = arg;
 
-    engine_kvm.vcpu_run(l->v, &l->exit);
+    engine_kvm.vcpu_run(l->m.v, &l->exit);
     return NULL;
 }
 
@@ -168,7 +138,7 @@ static void live_start(struct live *l)
 {
     struct err e = {0};
 
-    assert_ok(l->chip->set(l->vm, &l->s, &e), e);
+    assert_ok(l->chip->set(l->m.vm, &l->s, &e), e);
     assert_int_equal(pthread_create(&l->thread, NULL, thread, l), 0);
 }
 
@@ -178,11 +148,11 @@ static void live_stop(struct live *l)
     struct err e = {0};
 
     usleep(20000);
-    engine_kvm.vcpu_kick(l->v);
+    engine_kvm.vcpu_kick(l->m.v);
     pthread_join(l->thread, NULL);
     if (l->exit.reason != VCPU_EXIT_KICKED)
         fail_msg("exit %d: %s", l->exit.reason, l->exit.err.msg);
-    assert_ok(l->chip->get(l->vm, &l->s, &e), e);
+    assert_ok(l->chip->get(l->m.vm, &l->s, &e), e);
 }
 
 /* Waits for the nth interrupt of that vector; fails after seconds. */
@@ -201,7 +171,7 @@ static void live_sleep(struct live *l, struct x86_state *s)
 {
     for (unsigned i = 0; i < 100; i++) {
         live_stop(l);
-        engine_kvm.vcpu_get_state(l->v, s);
+        engine_kvm.vcpu_get_state(l->m.v, s);
         if (s->activity == X86_HALTED)
             return;
         live_start(l);
@@ -217,7 +187,7 @@ static void messages(void **state)
 
     live_start(l);
     usleep(20000);
-    assert_true(l->chip->msi(l->vm, 0xfee00000, VECTOR));
+    assert_true(l->chip->msi(l->m.vm, 0xfee00000, VECTOR));
     wait_for(l, VECTOR, 1);
     live_sleep(l, &s);
     assert_int_equal(l->s.lapic[0].irr[VECTOR / 32], 0);
@@ -228,7 +198,7 @@ static void messages(void **state)
     assert_int_equal(l->s.lapic[0].isr[VECTOR / 32], BIT(VECTOR % 32));
     /* In service, it holds back its like, which waits over another stop. */
     live_start(l);
-    assert_true(l->chip->msi(l->vm, 0xfee00000, VECTOR));
+    assert_true(l->chip->msi(l->m.vm, 0xfee00000, VECTOR));
     live_stop(l);
     assert_int_equal(l->seen[VECTOR], 1);
     assert_int_equal(l->s.lapic[0].irr[VECTOR / 32], BIT(VECTOR % 32));
@@ -236,7 +206,7 @@ static void messages(void **state)
     live_start(l);
     wait_for(l, VECTOR, 2);
     live_stop(l);
-    assert_false(l->chip->msi(l->vm, 0xfee05000, VECTOR)); /* nobody there */
+    assert_false(l->chip->msi(l->m.vm, 0xfee05000, VECTOR)); /* nobody there */
     live_close(l);
 }
 
@@ -248,7 +218,7 @@ static void lines_of_the_ioapic(void **state)
 
     l->s.ioapic.entry[5] = VECTOR;
     live_start(l);
-    l->chip->line(l->vm, IRQCHIP_IOAPIC, 5, true);
+    l->chip->line(l->m.vm, IRQCHIP_IOAPIC, 5, true);
     wait_for(l, VECTOR, 1);
     live_stop(l);
     l->s.ioapic.level = BIT(5);
@@ -280,7 +250,7 @@ static void lines_of_the_pic(void **state)
     struct live *l = live_open();
 
     live_start(l);
-    l->chip->line(l->vm, IRQCHIP_PIC, 3, true);
+    l->chip->line(l->m.vm, IRQCHIP_PIC, 3, true);
     wait_for(l, PIC_VECTOR + 3, 1);
     live_stop(l);
     assert_int_equal(l->s.pic[0].isr, BIT(3));
@@ -356,14 +326,14 @@ static void messages_by_events(void **state)
     struct err e = {0};
 
     live_start(l);
-    assert_true(l->chip->irqfd(l->vm, fd, 0xd0000000, VECTOR, true) < 0);
-    assert_ok(l->chip->irqfd(l->vm, fd, 0xfee00000, PIC_VECTOR + 3, true), e);
+    assert_true(l->chip->irqfd(l->m.vm, fd, 0xd0000000, VECTOR, true) < 0);
+    assert_ok(l->chip->irqfd(l->m.vm, fd, 0xfee00000, PIC_VECTOR + 3, true), e);
     wait_for(l, PIC_VECTOR + 3, 1);
-    assert_ok(l->chip->irqfd(l->vm, fd, 0xfee00000, VECTOR + 0x20, true), e);
+    assert_ok(l->chip->irqfd(l->m.vm, fd, 0xfee00000, VECTOR + 0x20, true), e);
     put(l, (VECTOR + 0x20) * 4, &(u32){0x2000}, 4);
     assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
     wait_for(l, VECTOR, 1);
-    assert_ok(l->chip->irqfd(l->vm, fd, 0, 0, false), e);
+    assert_ok(l->chip->irqfd(l->m.vm, fd, 0, 0, false), e);
     assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
     live_stop(l);
     assert_int_equal(l->seen[VECTOR], 1);
@@ -402,15 +372,15 @@ static void second_processor(void **state)
     pthread_t t;
     struct err e = {0};
 
-    assert_ok(engine_kvm.vcpu_create(l->vm, 1, &env, &v, &e), e);
+    assert_ok(engine_kvm.vcpu_create(l->m.vm, 1, &env, &v, &e), e);
     put(l, 0x1000, first, sizeof(first));
     put(l, 0x2000, second, sizeof(second));
-    engine_kvm.vcpu_get_state(l->v, &s);
+    engine_kvm.vcpu_get_state(l->m.v, &s);
     s.seg[X86_DS].base = 0xfee00000;
-    assert_ok(engine_kvm.vcpu_set_state(l->v, &s, &e), e);
+    assert_ok(engine_kvm.vcpu_set_state(l->m.v, &s, &e), e);
     l->s.lapic[1] = l->s.lapic[0];
     l->s.lapic[1].base = 0xfee00800;
-    assert_ok(l->chip->set(l->vm, &l->s, &e), e);
+    assert_ok(l->chip->set(l->m.vm, &l->s, &e), e);
     assert_int_equal(pthread_create(&t, NULL, second_thread, v), 0);
     usleep(20000);
     second_stop(v, t);
@@ -465,14 +435,14 @@ static void events_by_writes(void **state)
     struct err e = {0};
     u64 count;
 
-    assert_ok(bus_add(l->mmio, &r, &e), e);
-    assert_ok(engine_kvm.ioeventfd(l->vm, 0x20000, fd[0], true), e);
-    assert_ok(engine_kvm.ioeventfd(l->vm, 0x20004, fd[1], true), e);
-    assert_true(engine_kvm.ioeventfd(l->vm, 0x20004, fd[0], true) < 0); /* taken */
+    assert_ok(bus_add(l->m.mmio, &r, &e), e);
+    assert_ok(engine_kvm.ioeventfd(l->m.vm, 0x20000, fd[0], true), e);
+    assert_ok(engine_kvm.ioeventfd(l->m.vm, 0x20004, fd[1], true), e);
+    assert_true(engine_kvm.ioeventfd(l->m.vm, 0x20004, fd[0], true) < 0); /* taken */
     put(l, 0x1000, store, sizeof(store));
-    engine_kvm.vcpu_get_state(l->v, &s);
+    engine_kvm.vcpu_get_state(l->m.v, &s);
     s.seg[X86_DS].base = 0x20000;
-    assert_ok(engine_kvm.vcpu_set_state(l->v, &s, &e), e);
+    assert_ok(engine_kvm.vcpu_set_state(l->m.v, &s, &e), e);
     live_start(l);
     for (unsigned i = 0; i < 2; i++) {
         struct pollfd wait = {.fd = fd[i], .events = POLLIN};
@@ -483,11 +453,11 @@ static void events_by_writes(void **state)
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(read(fd[i], &count, sizeof(count)), sizeof(count));
         assert_int_equal(count, 1);
-        assert_ok(engine_kvm.ioeventfd(l->vm, 0x20000 + 4 * i, fd[i], false), e);
+        assert_ok(engine_kvm.ioeventfd(l->m.vm, 0x20000 + 4 * i, fd[i], false), e);
     }
     assert_int_equal(writes, 0);
     live_start(l);
-    assert_true(l->chip->msi(l->vm, 0xfee00000, VECTOR));
+    assert_true(l->chip->msi(l->m.vm, 0xfee00000, VECTOR));
     wait_for(l, VECTOR, 1);
     live_stop(l);
     assert_int_equal(writes, 2);
@@ -501,10 +471,10 @@ static void events_by_writes(void **state)
 static void choices(void **state)
 {
     struct live *l = live_open();
-    struct engine_vm_config cfg = {.cpuid = &l->model,
-                                   .mem = l->mem,
-                                   .pio = l->pio,
-                                   .mmio = l->mmio,
+    struct engine_vm_config cfg = {.cpuid = &l->m.model,
+                                   .mem = l->m.mem,
+                                   .pio = l->m.pio,
+                                   .mmio = l->m.mmio,
                                    .irqchip = IRQCHIP_MACHINE};
     struct engine_vm *vm;
     struct err e = {0};

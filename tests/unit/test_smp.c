@@ -1,11 +1,10 @@
 /* test_smp.c - engine bt with several vCPUs that run at once: code is rewritten by others while it
  * runs, a tiny code cache is evicted all the time, one link leads everywhere */
-#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/engine.h"
+#include "../idle_env.h"
 #include "smp_guest.h"
 #include "unit.h"
 #include "x86/cpuid.h"
@@ -25,59 +24,6 @@ struct runner {
     struct engine_vcpu *vcpu;
     pthread_t thread;
     struct vcpu_exit exit;
-};
-
-/* --- the machine around the vCPUs ------------------------------------------------------------- */
-
-static bool no(void *ctx)
-{
-    return false;
-}
-
-static int no_vector(void *ctx)
-{
-    return -1;
-}
-
-static u64 zero(void *ctx)
-{
-    return 0;
-}
-
-static void ignore(void *ctx, u64 val)
-{
-}
-
-static int no_msr_read(void *ctx, u32 msr, u64 *val)
-{
-    return -EINVAL;
-}
-
-static int no_msr_write(void *ctx, u32 msr, u64 val)
-{
-    return -EINVAL;
-}
-
-static void no_ferr(void *ctx, bool asserted)
-{
-}
-
-static int no_random(void *ctx, u64 *val)
-{
-    return -EINVAL;
-}
-
-static const struct vcpu_env env = {
-    .irq_pending = no,
-    .irq_ack = no_vector,
-    .nmi_take = no,
-    .tsc = zero,
-    .cr8_read = zero,
-    .cr8_write = ignore,
-    .msr_read = no_msr_read,
-    .msr_write = no_msr_write,
-    .ferr = no_ferr,
-    .random = no_random,
 };
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -172,7 +118,7 @@ static void setup_vm(struct runner *r, unsigned n, const struct bt_config *tunin
         put_function(MANY + i * MANY_STEP, i, 30);
     for (unsigned i = 0; i < n; i++) {
         put_tables(i);
-        assert_int_equal(engine_bt.vcpu_create(vm, i, &env, &r[i].vcpu, &e), 0);
+        assert_int_equal(engine_bt.vcpu_create(vm, i, &idle_env, &r[i].vcpu, &e), 0);
     }
 }
 
