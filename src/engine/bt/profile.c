@@ -12,9 +12,6 @@
 
 #include "engine/bt/cache.h"
 
-#ifndef SS_AUTODISARM
-#    define SS_AUTODISARM (1u << 31) /* of <linux/signal.h> */
-#endif
 #define INTERVAL_NS 1000000
 #define STACK_BYTES (64 * KiB)
 #define PROBES_MAX  32u
@@ -244,13 +241,12 @@ struct profile *profile_create(struct engine_vcpu *v)
     return p;
 }
 
-/* The handler has a stack of its own, since RSP is the guest's: that must not be taken for a place
- * on it, hence SS_AUTODISARM. */
+/* The handler has a stack of its own: RSP of translated code is the shadow stack's. */
 static int start(struct profile *p)
 {
     struct sigaction sa = {.sa_sigaction = on_signal,
                            .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
-    stack_t stack = {.ss_sp = p->stack, .ss_size = STACK_BYTES, .ss_flags = (int)SS_AUTODISARM};
+    stack_t stack = {.ss_sp = p->stack, .ss_size = STACK_BYTES};
     struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGPROF};
     struct itimerspec every = {{0, INTERVAL_NS}, {0, INTERVAL_NS}};
     timer_t timer;

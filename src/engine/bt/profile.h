@@ -55,7 +55,7 @@ struct profile {
     int failed; /* -errno of the timer */
     u64 samples, lost;
     struct sample *slot; /* open addressing */
-    void *stack;         /* of the signal handler: translated code has none */
+    void *stack;         /* of the signal handler */
     void *timer;         /* timer_t */
     struct {
         u64 (*next)(struct engine_vcpu *v);
